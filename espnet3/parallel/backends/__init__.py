@@ -1,0 +1,1 @@
+"""How a Dask cluster is made for each `parallel.env`."""

@@ -1,0 +1,55 @@
+"""`env: local`: worker processes on this machine, as a Dask LocalCluster with our settings."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from espnet3.parallel.config import ParallelConfig
+
+if TYPE_CHECKING:
+    from distributed import LocalCluster
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def worker_environment(n_workers: int) -> dict[str, str]:
+    """Environment variables that give each of `n_workers` its share of this machine's cores.
+
+    A variable that the user has set stays as it is.
+    """
+    threads = max(1, _cores() // n_workers)
+    return {name: str(threads) for name in THREAD_VARIABLES if name not in os.environ}
+
+
+def make_cluster(config: ParallelConfig) -> "LocalCluster":
+    """Start `n_workers` processes on this machine, one task at a time each.
+
+    They have no Dask memory limit: a worker above it would be paused, and its lease with it.
+    """
+    from distributed import LocalCluster
+
+    options: Mapping[str, Any] = config.options
+    defaults = {
+        "n_workers": config.n_workers,
+        "threads_per_worker": 1,
+        "memory_limit": 0,
+        "silence_logs": logging.ERROR,
+        "host": "127.0.0.1",
+        # No web server: whoever can reach it could see what runs.
+        "dashboard_address": "127.0.0.1:0",
+        "scheduler_kwargs": {"dashboard": False},
+    }
+    return LocalCluster(**{**defaults, **options})
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

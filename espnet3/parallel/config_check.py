@@ -1,0 +1,234 @@
+"""What may stand in ``parallel:`` and ``run:``, as tables, and the sentences that say what may not.
+
+Every function returns problems, one sentence each, that start with the key they are about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+ENVS: dict[str, bool] = {
+    "local": True,
+    "local_gpu": False,
+    "slurm": False,
+    "pbs": False,
+    "sge": False,
+    "lsf": False,
+    "htcondor": False,
+    "moab": False,
+    "oar": False,
+    "ssh": False,
+    "kube": False,
+}
+"""Every env by name, and whether it is built."""
+
+NOT_BUILT_KEYS = frozenset(
+    {"worker_start_timeout", "adaptive", "security", "unit_timeout", "prefetch"}
+)
+"""Keys of the schema that nothing obeys yet; any value other than null is refused."""
+
+_OPTIONS = "a keyword of the cluster class: put it under parallel.options"
+_N_WORKERS = "write parallel.n_workers, the number of worker processes"
+_BACKEND = (
+    "write parallel.env (local, slurm, ...) and, under parallel.options, what the command passed"
+)
+_GPU = "write parallel.env: local_gpu (one worker per GPU, parallel.n_workers of them)"
+REPLACED: dict[str, str] = {
+    **dict.fromkeys(
+        ("nj", "inference_nj", "num_workers", "nworkers", "num_jobs", "n_jobs", "njobs"), _N_WORKERS
+    ),
+    "workers": _N_WORKERS,
+    **dict.fromkeys(("train_cmd", "decode_cmd", "cuda_cmd", "cmd"), _BACKEND),
+    **dict.fromkeys(("backend", "executor", "cluster"), "write parallel.env"),
+    **dict.fromkeys(("ngpu", "gpu_inference", "num_gpus"), _GPU),
+    **dict.fromkeys(
+        ("queue", "cores", "memory", "walltime", "account", "project", "memory_limit", "processes"),
+        _OPTIONS,
+    ),
+    "batch_size": "not part of these blocks: it is an argument of the runner",
+}
+"""Keys of ESPnet2 and of neighbouring tools, and what is written instead."""
+
+Check = Callable[[Any], bool]
+
+
+def _integer(least: int) -> Check:
+    return lambda value: type(value) is int and value >= least
+
+
+def _seconds(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
+
+
+def _or_null(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _boolean(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+ON_ERROR = ("finish", "skip", "raise")
+RULES: dict[str, tuple[str, Check]] = {
+    "env": ("the name of a backend", lambda value: isinstance(value, str)),
+    "n_workers": ("a whole number, 1 or more", _integer(1)),
+    "options": ("a block of keys", _or_null(_mapping)),
+    "worker_start_timeout": ("a number of seconds above 0, or null", _or_null(_seconds)),
+    "adaptive": ("a block of keys, or null", _or_null(_mapping)),
+    "security": ("true, false or null", _or_null(_boolean)),
+    "on_error": (
+        "one of " + ", ".join(ON_ERROR),
+        lambda value: isinstance(value, str) and value in ON_ERROR,
+    ),
+    "max_failures": ("a whole number, 0 or more, or null", _or_null(_integer(0))),
+    "max_kills": ("a whole number, 1 or more", _integer(1)),
+    "unit_timeout": ("a number of seconds above 0, or null", _or_null(_seconds)),
+    "lease_seconds": ("a number of seconds above 0", _seconds),
+    "prefetch": ("true, false or null", _or_null(_boolean)),
+    "accept_changes": ("true or false", _boolean),
+    "allow_overwrite_lock": ("true or false", _boolean),
+    "limit": ("a whole number, 1 or more, or null", _or_null(_integer(1))),
+}
+"""What each key must be, in words and as a check."""
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: with its kind where that is what is wrong."""
+    text = repr(value)
+    text = text if len(text) <= 80 else text[:77] + "..."
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the text {text}"
+    return f"{text} ({type(value).__name__})"
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A hint at the valid name nearest to ``name``, or at all of them where they are few."""
+    import difflib  # only ever needed for an error
+
+    valid = sorted(valid)
+    matches = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.6)
+    if matches:
+        return f"did you mean {matches[0]}?"
+    return f"valid: {', '.join(valid)}" if len(valid) <= 20 else "nothing valid is spelled like it"
+
+
+def unknown_keys(
+    block: str, keys: Iterable[Any], valid: Sequence[str], elsewhere: Collection[str] = ()
+) -> list[str]:
+    """Refuse keys that a block does not have."""
+    problems = []
+    for key in keys:
+        if key in REPLACED:
+            problems.append(f"{block}.{key}: no such key; {REPLACED[key]}")
+        elif key in elsewhere:
+            problems.append(f"{block}.{key}: belongs in parallel:, not in {block}:")
+        else:
+            problems.append(f"{block}.{key}: unknown key; {nearest(str(key), valid)}")
+    return problems
+
+
+def values(block: str, keys: Mapping[str, Any]) -> list[str]:
+    """Refuse values of known keys that are of the wrong kind or not built yet."""
+    problems = []
+    for key, value in keys.items():
+        must_be, check = RULES[key]
+        if not check(value):
+            problems.append(f"{block}.{key}: must be {must_be}, not {shown(value)}{_hint(value)}")
+        elif key == "env":
+            problems += _env(block, value)
+        elif key in NOT_BUILT_KEYS and value is not None:
+            problems.append(f"{block}.{key}: not built yet in this version; leave it out")
+    return problems
+
+
+def _hint(value: Any) -> str:
+    # "8" is what quotes, or an environment variable read by a resolver, make of 8.
+    if isinstance(value, str) and value.strip().lstrip("-").replace(".", "", 1).isdigit():
+        return "; take the quotes away, or use ${oc.decode:...} around a variable"
+    return ""
+
+
+def _env(block: str, env: str) -> list[str]:
+    if env not in ENVS:
+        return [f"{block}.env: unknown env {env!r}; {nearest(env, ENVS)}"]
+    if not ENVS[env]:
+        built = ", ".join(name for name, is_built in ENVS.items() if is_built)
+        return [f"{block}.env: {env} is not built yet in this version (only {built})"]
+    return []
+
+
+def report(source: str, problems: Sequence[str]) -> str:
+    """One message for all problems of a config."""
+    if len(problems) == 1:
+        return f"{source}: {problems[0]}"
+    return f"{source}: {len(problems)} problems\n" + "\n".join(f"  - {line}" for line in problems)
+
+
+def env_options(env: Any, options: Any) -> list[str]:
+    """Refuse options that the cluster class behind ``env`` does not have, or that are ours to set.
+
+    The cluster class is imported only where there are options to check.
+    """
+    if env != "local" or not options or not _mapping(options):
+        return []  # a wrong env or a wrong kind is reported by `values`
+    valid = _local_options()
+    problems = []
+    for key, value in options.items():
+        name = f"parallel.options.{key}"
+        if key in _OURS_LOCAL:
+            allowed, reason = _OURS_LOCAL[key]
+            if type(value) is not type(allowed) or value != allowed:
+                problems.append(f"{name}: {reason}")
+        elif key in valid:
+            continue
+        elif key in REPLACED and REPLACED[key] is not _OPTIONS:
+            problems.append(f"{name}: no such option; {REPLACED[key]}")
+        else:
+            problems.append(
+                f"{name}: LocalCluster has no such option; {nearest(key, [*valid, *_OURS_LOCAL])}"
+            )
+    return problems
+
+
+_ONE_LEASE = (
+    "a worker does one item at a time; for more, raise parallel.n_workers, and for the threads "
+    "inside one item set OMP_NUM_THREADS"
+)
+_NO_VALUE = object()
+_OURS_LOCAL: dict[str, tuple[Any, str]] = {
+    "n_workers": (_NO_VALUE, "set parallel.n_workers instead"),
+    "processes": (True, "workers are processes here, so that one cannot take the driver with it"),
+    "threads_per_worker": (1, _ONE_LEASE),
+    "nthreads": (1, _ONE_LEASE),
+    "asynchronous": (False, "the driver is synchronous"),
+    "start": (_NO_VALUE, "the driver starts the cluster itself"),
+    "loop": (_NO_VALUE, "the driver owns the event loop"),
+    "worker_class": (_NO_VALUE, "the driver chooses the class of its workers"),
+    "security": (_NO_VALUE, "the driver makes the credentials itself"),
+    "protocol": (_NO_VALUE, "the driver chooses the protocol itself"),
+}
+"""Options that the engine sets itself: the one value that changes nothing, and why no other."""
+
+
+def _local_options() -> set[str]:
+    import inspect
+
+    from distributed import LocalCluster, Nanny, Worker
+
+    names: set[str] = set()
+    for cls in (LocalCluster, Nanny, Worker):
+        for name, parameter in inspect.signature(cls).parameters.items():
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                names.add(name)
+    # LocalCluster gives these to its workers itself.
+    return names - {"scheduler_ip", "scheduler_file", "nanny"} - set(_OURS_LOCAL)

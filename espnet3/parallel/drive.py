@@ -1,0 +1,96 @@
+"""The story of one runner call: own the run directory, deal, collect, merge."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from espnet3.errors import ConfigError
+from espnet3.parallel.config import ParallelConfig
+from espnet3.parallel.engine.directory import OpenRun, check_shards, own_run, seal
+from espnet3.parallel.engine.items import as_items
+from espnet3.parallel.engine.plan import Plan
+from espnet3.parallel.engine.run import Run
+from espnet3.parallel.env_provider import model_key, setup_function
+from espnet3.parallel.parallel import get_settings
+from espnet3.parallel.worker.job import Job
+
+if TYPE_CHECKING:
+    from espnet3.parallel.base_runner import BaseRunner
+
+logger = logging.getLogger(__name__)
+
+
+def drive(runner: "BaseRunner", indices: Iterable[Any], durations: Sequence[float] | None) -> Any:
+    """Do what is left of a run and merge it; see `BaseRunner.__call__`."""
+    items = as_items(indices)
+    durations = _check_durations(durations, len(items))
+    parallel, config = get_settings()
+    plan = Plan(len(items), runner.batch_size, config.limit)
+    identity = runner.identity()
+    with own_run(
+        runner.run_dir, items, runner.batch_size, identity, config, resume=runner.resume
+    ) as owned:
+        run = Run(
+            runner.run_dir,
+            owned.manifest.run_id,
+            plan,
+            owned.ledger,
+            config,
+            workers=parallel.n_workers,
+            durations=durations,
+        )
+        if not run.over:
+            _execute(run, _job(runner, run), items, runner.provider, parallel)
+        run.raise_if_failed()
+        if plan.goal < plan.n_positions:
+            logger.info(
+                "%d of %d items are done in %s; nothing is merged before all are",
+                len(run.coverage.accepted), plan.n_positions, run.run_dir,
+            )  # fmt: skip
+            return None
+        return _merge(runner, owned)
+
+
+def _check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence[float] | None:
+    """Durations decide the order of work alone, so bad ones are no reason to stop."""
+    if durations is None:
+        return None
+    if len(durations) != n_items:
+        raise ConfigError(f"{len(durations)} durations given for {n_items} items")
+    if not all(0 <= seconds < float("inf") for seconds in durations):
+        logger.warning("some durations are negative or not finite; doing without any")
+        return None
+    return durations
+
+
+def _job(runner: "BaseRunner", run: Run) -> Job:
+    return Job(
+        runner=type(runner),
+        provider=type(runner.provider).__name__,
+        output_dir=str(runner.output_dir),
+        shard_subdir=runner.shard_subdir,
+        run_dir=runner.run_dir.absolute(),
+        run_id=run.run_id,
+        plan=run.plan,
+        model_key=model_key(runner.provider),
+        naming=run.naming,
+    )
+
+
+def _execute(
+    run: Run, job: Job, items: Sequence[Any], provider: Any, parallel: ParallelConfig
+) -> None:
+    if parallel.env == "local" and parallel.n_workers == 1:
+        from espnet3.parallel.executors.in_process import run_in_process
+
+        run_in_process(run, job, items, provider)
+    else:
+        from espnet3.parallel.executors.dask_pull import run_on_cluster
+
+        run_on_cluster(run, job, items, setup_function(provider), parallel)
+
+
+def _merge(runner: "BaseRunner", owned: OpenRun) -> Any:
+    value = runner.merge(check_shards(owned))
+    seal(owned)
+    return value

@@ -1,0 +1,116 @@
+"""Which positions are finished, failed or still to do: the sum of all ledger lines."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from espnet3.errors import LedgerError
+from espnet3.parallel.engine.positions import PositionSet
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A contiguous range that one worker finished, in one directory of the run.
+
+    Attributes:
+        name: directory name below the run directory (`split.<digits>`).
+        first: first position.
+        last: last position (inclusive).
+        forward_seconds: time spent in `forward`, summed over the shard's units.
+    """
+
+    name: str
+    first: int
+    last: int
+    forward_seconds: float = 0.0
+
+    @property
+    def stop(self) -> int:
+        """One past the last position."""
+        return self.last + 1
+
+
+@dataclass
+class Coverage:
+    """The state of a run, built only by applying ledger entries in order.
+
+    Accepted ranges never overlap each other or a failed position.
+
+    Attributes:
+        accepted: positions whose results are committed.
+        shards: the accepted shards by first position.
+        failed: failed position -> its ledger entry.
+        kills: (first, stop) of a unit -> how many workers died while it was in flight.
+        split: positions that were not done in the unit that the plan gives them.
+        sealed: whether a merge of this coverage was completed.
+    """
+
+    accepted: PositionSet = field(default_factory=PositionSet)
+    shards: dict[int, Shard] = field(default_factory=dict)
+    failed: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    kills: Counter[tuple[int, int]] = field(default_factory=Counter)
+    split: PositionSet = field(default_factory=PositionSet)
+    sealed: bool = False
+
+    def apply(self, entry: Mapping[str, Any]) -> None:
+        """Take one ledger entry over.
+
+        Raises:
+            LedgerError: if the entry would overlap what is accepted or failed already.
+        """
+        self.sealed = entry["kind"] == "merged"
+        match entry["kind"]:
+            case "shard":
+                self._accept(Shard(entry["dir"], entry["first"], entry["last"], entry["seconds"]))
+            case "failed":
+                if entry["position"] in self.accepted:
+                    raise LedgerError(f"position {entry['position']} both accepted and failed")
+                self.failed[entry["position"]] = entry
+            case "dropped":
+                shard = self.shards.pop(entry["first"])
+                self.accepted.remove(shard.first, shard.stop)
+            case "retry":
+                for position in entry["positions"]:
+                    self.failed.pop(position, None)
+            case "killed":
+                self.kills[entry["first"], entry["last"] + 1] += 1
+            case "split":
+                self.split.add(entry["first"], entry["last"] + 1)
+            case "merged":
+                pass
+            case other:
+                raise LedgerError(f"unknown ledger entry {other!r}; written by a newer version?")
+
+    def can_accept(self, first: int, stop: int) -> bool:
+        """Whether [first, stop) is disjoint from all that is accepted or failed."""
+        if self.accepted.overlaps(first, stop):
+            return False
+        return not any(first <= position < stop for position in self.failed)
+
+    def remaining(self, goal: int) -> Iterator[tuple[int, int]]:
+        """Ranges of [0, goal) that are neither accepted nor failed."""
+        failed = sorted(p for p in self.failed if p < goal)
+        for first, stop in self.accepted.gaps(0, goal):
+            at = first
+            for position in (p for p in failed if first <= p < stop):
+                if at < position:
+                    yield at, position
+                at = position + 1
+            if at < stop:
+                yield at, stop
+
+    def shards_in_order(self) -> list[Shard]:
+        """Accepted shards by position."""
+        return [self.shards[first] for first in sorted(self.shards)]
+
+    @property
+    def forward_seconds(self) -> float:
+        """Seconds spent in `forward` for the accepted positions."""
+        return sum(shard.forward_seconds for shard in self.shards.values())
+
+    def _accept(self, shard: Shard) -> None:
+        if not 0 <= shard.first <= shard.last or not self.can_accept(shard.first, shard.stop):
+            raise LedgerError(f"{shard.name} overlaps positions that are finished or failed")
+        self.accepted.add(shard.first, shard.stop)
+        self.shards[shard.first] = shard

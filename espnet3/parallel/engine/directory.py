@@ -1,0 +1,201 @@
+"""Opening a run directory as its owner: lock, manifest, epoch, what a dead owner left."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espnet3.errors import RunStopped
+from espnet3.parallel.config import RunConfig
+from espnet3.parallel.engine import shards
+from espnet3.parallel.engine.ledger import Ledger, read_coverage
+from espnet3.parallel.engine.lock import OwnerLock, describe_process
+from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.report import KILLED
+
+logger = logging.getLogger(__name__)
+
+PREVIOUS = "manifest.previous.json"
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run directory that this process owns."""
+
+    run_dir: Path
+    manifest: Manifest
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run directory tells about its run, live or dead.
+
+    Attributes:
+        positions: number of items.
+        accepted: items with committed results.
+        failed: items that failed and have not been retried.
+        forward_seconds: seconds in `forward`, over the accepted items.
+        finished: the last merge covers all that is accepted.
+    """
+
+    positions: int
+    accepted: int
+    failed: int
+    forward_seconds: float
+    finished: bool
+
+
+def read_summary(run_dir: str | Path) -> RunSummary:
+    """Summarise a run from its directory alone; takes no lock and changes nothing.
+
+    Raises:
+        FileNotFoundError: if no run began there.
+        LedgerError: if its files are damaged.
+    """
+    run_dir = Path(run_dir)
+    manifest = Manifest.read(run_dir)
+    if manifest is None:
+        raise FileNotFoundError(f"no run in {run_dir} (there is no manifest.json)")
+    coverage = read_coverage(run_dir, manifest.run_id)
+    return RunSummary(
+        positions=manifest.positions,
+        accepted=len(coverage.accepted),
+        failed=len(coverage.failed),
+        forward_seconds=coverage.forward_seconds,
+        finished=coverage.sealed,
+    )
+
+
+@contextmanager
+def own_run(
+    run_dir: Path,
+    items: Sequence[Any],
+    batch_size: int | None,
+    identity: Mapping[str, Any],
+    config: RunConfig,
+    *,
+    resume: bool = True,
+) -> Iterator[OpenRun]:
+    """Own `run_dir` for the length of a `with` block, ready to go on where it stands.
+
+    Raises:
+        RunInUse: if another driver owns it.
+        IdentityChanged: if it holds a run over other items or with another setup.
+        LedgerError: if its files are damaged; nothing was changed.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = OwnerLock.acquire(run_dir, overwrite=config.allow_overwrite_lock)
+    try:
+        if not resume:
+            _set_aside(run_dir)
+        manifest = _check_or_begin(run_dir, items, batch_size, identity, config)
+        ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, describe_process())
+        try:
+            _take_offers(run_dir, manifest, ledger)
+            _retry_failed(ledger, config)
+            yield OpenRun(run_dir, manifest, ledger)
+        finally:
+            ledger.close()
+    finally:
+        lock.release()
+
+
+def seal(run: OpenRun) -> None:
+    """After a completed merge: say so in the ledger, remove what no ledger names."""
+    run.ledger.append({"kind": "merged"})
+    run.ledger.flush()
+    run.ledger.check_owner()
+    known = {shard.name for shard in run.ledger.coverage.shards.values()}
+    naming = shards.ShardNaming(run.manifest.positions, run.ledger.epoch)
+    removed = shards.remove_leftovers(run.run_dir, naming, known)
+    if removed:
+        logger.info("removed %d shard directories of lost attempts", removed)
+    (run.run_dir / PREVIOUS).unlink(missing_ok=True)
+
+
+def check_shards(run: OpenRun) -> list[Path]:
+    """The directories of all accepted shards by position, ready to be merged.
+
+    Raises:
+        RunStopped: if some are gone; their positions will be done again by the next call.
+        OwnershipLost: if another driver took the run over.
+    """
+    run.ledger.check_owner()
+    accepted = run.ledger.coverage.shards_in_order()
+    gone = [shard for shard in accepted if not (run.run_dir / shard.name / "done").exists()]
+    if gone:
+        run.ledger.append(
+            *({"kind": "dropped", "first": shard.first, "last": shard.last} for shard in gone)
+        )
+        raise RunStopped(
+            f"{len(gone)} shard directories of {run.run_dir} are gone, the first is "
+            f"{gone[0].name}; somebody removed them, or a worker wrote elsewhere. Nothing was "
+            "merged; run the same command again to do their items again."
+        )
+    return [run.run_dir / shard.name for shard in accepted]
+
+
+def _check_or_begin(
+    run_dir: Path,
+    items: Sequence[Any],
+    batch_size: int | None,
+    identity: Mapping[str, Any],
+    config: RunConfig,
+) -> Manifest:
+    manifest = Manifest.read(run_dir)
+    if manifest is None:
+        manifest = Manifest.new(items, batch_size, identity)
+        manifest.write(run_dir, identity)
+        return manifest
+    manifest.check_items(items, run_dir)
+    if config.accept_changes:
+        manifest = manifest.with_identity(identity)
+        manifest.write(run_dir, identity)
+    else:
+        manifest.check_identity(identity, run_dir)
+    return manifest
+
+
+def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger) -> None:
+    coverage = ledger.coverage
+    known = {shard.name for shard in coverage.shards.values()}
+    for offer in shards.find_offers(run_dir, manifest.run_id, known):
+        if offer.stop <= manifest.positions and coverage.can_accept(offer.first, offer.stop):
+            ledger.append(
+                {
+                    "kind": "shard",
+                    "dir": offer.name,
+                    "first": offer.first,
+                    "last": offer.last,
+                    "seconds": offer.forward_seconds,
+                }
+            )
+            logger.info("took over %s, finished by a former owner's worker", offer.name)
+
+
+def _retry_failed(ledger: Ledger, config: RunConfig) -> None:
+    """Failed items are done again, but those that were given up for good."""
+    if config.on_error == "skip":
+        return
+    again = [p for p, e in ledger.coverage.failed.items() if e["error"] != KILLED]
+    if again:
+        ledger.append({"kind": "retry", "positions": sorted(again)})
+        logger.info("retrying %d items that failed before", len(again))
+
+
+def _set_aside(run_dir: Path) -> None:
+    """Let the directory begin another run.
+
+    Nothing is moved: ledgers and shards of another run do not count, and what was published stays
+    until the new run is complete. Then the old shards are removed. Until then the old run comes
+    back when its manifest is put back.
+    """
+    manifest = run_dir / "manifest.json"
+    if manifest.exists():
+        keep = not (run_dir / PREVIOUS).exists()  # a complete run is worth more than a begun one
+        os.replace(manifest, run_dir / PREVIOUS) if keep else manifest.unlink()
+        logger.info("%s: starting over; the old run is kept until this one is complete", run_dir)

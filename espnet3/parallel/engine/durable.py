@@ -1,0 +1,87 @@
+"""Writing files so that what the ledger names survives a power cut.
+
+On a local file system, data that was fsynced and a name whose directory was fsynced are on disk.
+On NFS the server decides; a rename is atomic there, but another host may see it seconds later.
+"""
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+MANY_FILES = 32
+
+
+def fsync_path(path: str | Path) -> None:
+    """Flush one file or directory to disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_tree(directory: str | Path) -> None:
+    """Flush every file below `directory`, and every directory in it, `directory` included."""
+    files, directories = [], []
+    for root, _, names in os.walk(directory):
+        directories.append(root)
+        paths = (os.path.join(root, name) for name in names)
+        files += [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
+    if len(files) > MANY_FILES:
+        # Journalling file systems commit what is asked for at the same time together.
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(fsync_path, files))
+    else:
+        for path in files:
+            fsync_path(path)
+    for path in reversed(directories):
+        fsync_path(path)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Create `path` with `data` in one step: it is absent or whole, never half.
+
+    Raises:
+        FileExistsError: if `path` exists already.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _write_and_fsync(temporary, data)
+    try:
+        _link_or_create(temporary, path, data)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_path(path.parent)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write `data` to `path` in one step, over what was there before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write_and_fsync(temporary, data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_path(path.parent)
+
+
+def _write_and_fsync(path: Path, data: bytes) -> None:
+    with path.open("wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def _link_or_create(temporary: Path, path: Path, data: bytes) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links here (some FUSE and FAT mounts). Exclusive creation still keeps two
+        # owners apart; a crash in the middle leaves a torn file, which readers tell by its end.
+        with path.open("xb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())

@@ -1,0 +1,71 @@
+"""Is this the same run? Hashes of what decides the results, and what changed when they differ."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+LONGEST_PATH = 4096
+
+
+def hash_identity(identity: Mapping[str, Any], salt: str) -> dict[str, str]:
+    """A salted hash for every key, so that secrets in a config leave no trace.
+
+    Raises:
+        TypeError: if a value is not plain data.
+    """
+    return {key: _hash(value, salt) for key, value in sorted(identity.items())}
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line per changed key, `key: old -> new`."""
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    return [
+        f"{key}: {before.get(key, '(not set)')} -> {after.get(key, '(not set)')}"
+        for key in sorted(before.keys() | after.keys())
+        if (key in before, before.get(key)) != (key in after, after.get(key))
+    ]
+
+
+def file_stamps(value: Any) -> dict[str, list[int]]:
+    """Size (bytes) and modification time (ns) of every file that plain data names.
+
+    Of a directory, its own files are taken. The keys tell where in `value` the path stands, not
+    the path: the same file under another root is the same file.
+    """
+    stamps: dict[str, list[int]] = {}
+    for key, leaf in _leaves(value):
+        if not isinstance(leaf, str) or not 0 < len(leaf) < LONGEST_PATH or "\0" in leaf:
+            continue
+        path = Path(leaf)
+        try:
+            if path.is_file():
+                stamps[key] = _stamp(path)
+            elif path.is_dir() and any(sep in leaf for sep in "/\\"):
+                files = (child for child in path.iterdir() if child.is_file())
+                stamps |= {f"{key}/{child.name}": _stamp(child) for child in files}
+        except OSError:
+            continue
+    return stamps
+
+
+def _stamp(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _hash(value: Any, salt: str) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(f"{salt} {text}".encode()).hexdigest()[:16]
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, (list, tuple)) and value:
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{prefix}[{index}]")
+    else:
+        yield prefix, value

@@ -1,0 +1,155 @@
+"""`manifest.json` and `config.yaml`: which run a directory holds, and whether a call may go on."""
+
+import json
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from espnet3.errors import IdentityChanged, LedgerError
+from espnet3.parallel.engine import durable
+from espnet3.parallel.engine.identity import changes, hash_identity
+from espnet3.parallel.engine.items import digest_items
+from espnet3.utils.masking import mask_argument, mask_secrets
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run is. Written once, when the run begins; a few hundred bytes for any run.
+
+    Attributes:
+        version: format of the run directory.
+        run_id: random; results of another run are told apart by it.
+        salt: for the hashes in `identity`.
+        positions: number of items.
+        items: digest of the item list.
+        batch_size: positions of a unit when the run began (a later call may choose another).
+        identity: per-key hashes of what decides the results.
+        created: local time.
+        command: command line of the process that began the run.
+    """
+
+    version: int
+    run_id: str
+    salt: str
+    positions: int
+    items: str
+    batch_size: int | None
+    identity: dict[str, str]
+    created: str
+    command: str
+
+    @classmethod
+    def new(cls, items: Sequence[Any], batch_size: int | None, identity: Mapping[str, Any]) -> Self:
+        """The manifest of a run that begins now."""
+        salt = secrets.token_hex(8)
+        return cls(
+            version=VERSION,
+            run_id=secrets.token_hex(8),
+            salt=salt,
+            positions=len(items),
+            items=digest_items(items),
+            batch_size=batch_size,
+            identity=hash_identity(identity, salt),
+            created=time.strftime("%Y-%m-%d %H:%M:%S"),
+            command=shlex.join(mask_argument(a) for a in sys.argv)[:1000],
+        )
+
+    @classmethod
+    def read(cls, run_dir: Path) -> Self | None:
+        """The manifest of `run_dir`, or None if no run began there.
+
+        Raises:
+            LedgerError: if the file is damaged or was written by another version.
+        """
+        path = run_dir / "manifest.json"
+        try:
+            data = json.loads(path.read_bytes())
+            if data["version"] != VERSION:
+                raise LedgerError(f"{path} has version {data['version']}, this is {VERSION}")
+            return cls(**data)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise LedgerError(
+                f"{path} is damaged or was not written by this package. Use another output_dir, "
+                "or `resume: false` to set what is there aside and start over."
+            ) from error
+
+    def with_identity(self, identity: Mapping[str, Any]) -> Self:
+        """This run, with the changed setup that the user accepts."""
+        return replace(self, identity=hash_identity(identity, self.salt))
+
+    def write(self, run_dir: Path, identity: Mapping[str, Any]) -> None:
+        """Write `config.yaml` (secrets masked), then `manifest.json`."""
+        _write_config(run_dir, identity)
+        text = json.dumps(asdict(self), indent=1)
+        durable.replace(run_dir / "manifest.json", text.encode() + b"\n")
+
+    def check_items(self, items: Sequence[Any], run_dir: Path) -> None:
+        """Refuse another item list; that is never accepted.
+
+        Raises:
+            IdentityChanged: naming both.
+        """
+        if self.positions == len(items) and self.items == digest_items(items):
+            return
+        what = (
+            f"{self.positions} items, now {len(items)}"
+            if self.positions != len(items)
+            else f"the same number of items ({len(items)}) but other ones, or in another order"
+        )
+        raise IdentityChanged(
+            f"{run_dir} holds a run over another item list: it has {what}. Positions of the two "
+            "cannot be mixed. Use `resume: false` to start over, or another output_dir."
+        )
+
+    def check_identity(self, identity: Mapping[str, Any], run_dir: Path) -> None:
+        """Refuse to go on with something that gives other results.
+
+        Raises:
+            IdentityChanged: naming every key with its old and new value, and the three ways on.
+        """
+        now = hash_identity(identity, self.salt)
+        changed = [
+            k
+            for k in sorted(now.keys() | self.identity.keys())
+            if now.get(k) != self.identity.get(k)
+        ]
+        if not changed:
+            return
+        old = {k: v for k, v in _read_config(run_dir).items() if k in changed}
+        new = {k: v for k, v in mask_secrets(dict(identity)).items() if k in changed}
+        lines = changes(old, new) or [
+            f"{key}: (its value is masked or not kept)" for key in changed
+        ]
+        raise IdentityChanged(
+            f"{run_dir} was begun with another setup; its results and new ones would be mixed:\n"
+            + "".join(f"  {line}\n" for line in lines[:20])
+            + (f"  ... and {len(lines) - 20} more\n" if len(lines) > 20 else "")
+            + "Either start over (`resume: false`), use another output_dir, or go on with the "
+            "results that are there (`run: {accept_changes: true}`)."
+        )
+
+
+def _write_config(run_dir: Path, identity: Mapping[str, Any]) -> None:
+    import yaml
+
+    text = yaml.safe_dump(mask_secrets(dict(identity)), sort_keys=True, allow_unicode=True)
+    durable.replace(run_dir / "config.yaml", text.encode("utf-8", "backslashreplace"))
+
+
+def _read_config(run_dir: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        data = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,81 @@
+"""What a worker says about a lease when it is done with it."""
+
+import traceback
+from dataclasses import dataclass
+
+from espnet3.parallel.engine.coverage import Shard
+
+KILLED = "WorkerKilled"  # stands for an exception's name where a worker died
+
+
+@dataclass(frozen=True)
+class UnitFailure:
+    """One unit whose `forward` (or record) failed.
+
+    Attributes:
+        first: first position of the unit.
+        stop: one past its last position.
+        utterance: the utterance's id, `#position` where the dataset knows none.
+        step: the function that failed (`forward`, `write_record`).
+        error: class name of the exception.
+        message: its text.
+        traceback: its formatted traceback.
+        exception: the exception itself where it could be brought over, else None.
+    """
+
+    first: int
+    stop: int
+    utterance: str
+    step: str
+    error: str
+    message: str
+    traceback: str
+    exception: BaseException | None = None
+
+    @classmethod
+    def of(
+        cls, error: BaseException, first: int, stop: int, utterance: str, step: str
+    ) -> "UnitFailure":
+        """Describe an exception that is being handled."""
+        return cls(
+            first=first,
+            stop=stop,
+            utterance=utterance,
+            step=step,
+            error=type(error).__name__,
+            message=_text(error),
+            traceback="".join(traceback.format_exception(error)),
+            exception=error,
+        )
+
+
+@dataclass(frozen=True)
+class LeaseReport:
+    """The outcome of one lease; every position of the lease is in exactly one part of it.
+
+    Attributes:
+        lease: the lease's number.
+        next: positions from here to the lease's end were not touched.
+        shard: what was committed, or None.
+        redo: positions whose results were thrown away with their shard, to be dealt again.
+        suspect: the unit whose record broke that shard, to be dealt again alone.
+        failure: the unit that failed, or None.
+        fatal: a failure that is no item's fault (a writer hook, a full disk): the run stops.
+        worker: the worker's name.
+    """
+
+    lease: int
+    next: int
+    shard: Shard | None = None
+    redo: tuple[int, int] | None = None
+    suspect: tuple[int, int] | None = None
+    failure: UnitFailure | None = None
+    fatal: UnitFailure | None = None
+    worker: str = ""
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a class of the user's; its own failure must not hide the first one
+        return "(its message cannot be shown)"

@@ -1,0 +1,109 @@
+"""Shard directories: their names, the `done` record that makes them count, and old offers."""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espnet3.errors import RunStopped
+from espnet3.parallel.engine import durable
+from espnet3.parallel.engine.coverage import Shard
+
+PREFIX = "split."
+_NAME = re.compile(r"split\.(\d+)")
+_EPOCH_DIGITS, _LEASE_DIGITS = 4, 6
+
+
+@dataclass(frozen=True)
+class ShardNaming:
+    """Names for the shard directories of one run and epoch.
+
+    A name is `split.` and digits: a 1, the first position (zero-padded to the width of the last
+    one), the epoch and the lease number. Names sort by position, as text and as numbers, and no
+    two attempts ever share one.
+    """
+
+    n_positions: int
+    epoch: int
+
+    def shard_id(self, first: int, lease: int) -> int:
+        """The number of the shard that starts at `first` under lease `lease`.
+
+        Raises:
+            RunStopped: if the epoch or the lease number needs more digits than there are.
+        """
+        if self.epoch >= 10**_EPOCH_DIGITS or lease >= 10**_LEASE_DIGITS:
+            raise RunStopped(
+                f"start {self.epoch} of this run, lease {lease}: a run has at most "
+                f"{10**_EPOCH_DIGITS - 1} starts of {10**_LEASE_DIGITS - 1} leases; use another "
+                "output_dir, or `resume: false`"
+            )
+        digits = f"1{first:0{self._width}d}{self.epoch:0{_EPOCH_DIGITS}d}{lease:0{_LEASE_DIGITS}d}"
+        return int(digits)
+
+    def made_until_now(self, name: str) -> bool:
+        """Whether `name` is a shard directory of this run, of this epoch or an older one."""
+        match = _NAME.fullmatch(name)
+        if not match or len(match[1]) != 1 + self._width + _EPOCH_DIGITS + _LEASE_DIGITS:
+            return False
+        return int(match[1][-_EPOCH_DIGITS - _LEASE_DIGITS : -_LEASE_DIGITS]) <= self.epoch
+
+    @property
+    def _width(self) -> int:
+        return len(str(max(0, self.n_positions - 1)))
+
+
+def shard_name(shard_id: int) -> str:
+    """Directory name of a shard."""
+    return f"{PREFIX}{shard_id}"
+
+
+def commit(directory: Path, run_id: str, epoch: int, shard: Shard) -> None:
+    """Make a shard count: flush its files, then write `done` last and in one step."""
+    durable.fsync_tree(directory)
+    record = {
+        "run_id": run_id,
+        "epoch": epoch,
+        "first": shard.first,
+        "last": shard.last,
+        "forward_seconds": shard.forward_seconds,
+    }
+    durable.replace(directory / "done", json.dumps(record).encode() + b"\n")
+    durable.fsync_path(directory.parent)
+
+
+def read_done(directory: Path, run_id: str) -> Shard | None:
+    """The shard that `directory` holds, or None if it was never committed for this run.
+
+    Whoever wrote `done` may have died before its name was on disk; afterwards it is.
+    """
+    try:
+        record: Any = json.loads((directory / "done").read_bytes())
+        if record["run_id"] != run_id:
+            return None
+        shard = Shard(
+            directory.name, record["first"], record["last"], float(record["forward_seconds"])
+        )
+        durable.fsync_path(directory)
+        durable.fsync_path(directory.parent)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return shard
+
+
+def find_offers(run_dir: Path, run_id: str, known: set[str]) -> list[Shard]:
+    """Committed shards that no ledger names, by position: what a dead owner had in flight."""
+    names = [n for n in os.listdir(run_dir) if _NAME.fullmatch(n) and n not in known]
+    offers = [read_done(run_dir / name, run_id) for name in names]
+    return sorted((o for o in offers if o), key=lambda shard: (shard.first, -shard.last))
+
+
+def remove_leftovers(run_dir: Path, naming: ShardNaming, known: set[str]) -> int:
+    """Remove the shard directories of lost attempts; return how many there were."""
+    leftovers = [n for n in os.listdir(run_dir) if naming.made_until_now(n) and n not in known]
+    for name in leftovers:
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+    return len(leftovers)

@@ -1,0 +1,1 @@
+"""How leases reach workers: in this process, or pulled by Dask workers."""

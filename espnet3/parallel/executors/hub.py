@@ -1,0 +1,118 @@
+"""The driver's ear in Dask's scheduler: workers' calls, arrivals and deaths, in one queue."""
+
+import asyncio
+import pickle
+import queue
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import SchedulerPlugin
+
+from espnet3.parallel.executors import messages
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A worker is there."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A worker is not there any more."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A worker says something and waits for the answer."""
+
+    worker: str
+    message: bytes
+    answer: "asyncio.Future[bytes]"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The task of a worker ended by itself: it lost the driver, or could not begin."""
+
+    worker: str
+    key: str
+
+
+Event = Joined | Gone | Asked | Ended
+
+
+class Hub(SchedulerPlugin):
+    """A Dask scheduler plugin. Its methods run on the scheduler's event loop.
+
+    They only put events into `inbox`, where the driver's thread finds them: all decisions are made
+    there, one after the other.
+
+    Args:
+        scheduler: the cluster's scheduler; it lives in this process.
+        token: of the run; calls for another one are sent home.
+    """
+
+    name = "espnet3"
+
+    def __init__(self, scheduler: Any, token: str) -> None:
+        self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._scheduler = scheduler
+        self._token = token
+        self._waiting: set[asyncio.Future[bytes]] = set()
+        self._loop: asyncio.AbstractEventLoop = scheduler.loop.asyncio_loop
+
+    def install(self) -> None:
+        """Begin to listen. Workers that are there already are announced too."""
+        self._loop.call_soon_threadsafe(self._install)
+
+    def remove(self) -> None:
+        """Stop listening: workers that wait, or ask later, end their task."""
+        self._loop.call_soon_threadsafe(self._remove)
+
+    def reply(self, asked: Asked, work: messages.Work | None) -> None:
+        """Answer a waiting worker, from the driver's thread."""
+        data = pickle.dumps(work)
+
+        def set_answer() -> None:
+            if not asked.answer.done():
+                asked.answer.set_result(data)
+
+        self._loop.call_soon_threadsafe(set_answer)
+
+    def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        """Called by Dask."""
+        self.inbox.put(Joined(worker))
+
+    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        """Called by Dask."""
+        self.inbox.put(Gone(worker))
+
+    async def _pull(self, worker: str, token: str, message: bytes) -> bytes:
+        if token != self._token:
+            return pickle.dumps(None)
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._waiting.add(answer)
+        self.inbox.put(Asked(worker, message, answer))
+        try:
+            return await answer
+        finally:
+            self._waiting.discard(answer)
+
+    def _install(self) -> None:
+        self._scheduler.handlers[messages.OPERATION] = self._pull
+        self._scheduler.add_plugin(self, name=self.name)
+        for worker in list(self._scheduler.workers):
+            self.inbox.put(Joined(worker))
+
+    def _remove(self) -> None:
+        self._scheduler.handlers.pop(messages.OPERATION, None)
+        for answer in list(self._waiting):
+            if not answer.done():
+                answer.set_result(pickle.dumps(None))
+        with suppress(ValueError):
+            self._scheduler.remove_plugin(name=self.name)

@@ -1,0 +1,43 @@
+"""`env: local, n_workers: 1`: leases run in the driver, without Dask and without isolation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from espnet3.errors import ConfigError, EnvBuildError
+from espnet3.parallel.engine.run import Run
+from espnet3.parallel.env_provider import build_local
+from espnet3.parallel.parallel import in_session
+from espnet3.parallel.worker.env import drop_env
+from espnet3.parallel.worker.job import Job
+from espnet3.parallel.worker.lease_loop import LeaseWorker
+
+WORKER = "driver"
+
+
+def run_in_process(run: Run, job: Job, items: Sequence[Any], provider: Any) -> None:
+    """Do all leases of a run here, one after the other.
+
+    Raises:
+        EnvBuildError: from the provider's own exception.
+    """
+    try:
+        drop_env(but_model=job.model_key)
+        env = build_local(provider)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise EnvBuildError(
+            f"{job.provider} could not build its env in this process: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    try:
+        worker = LeaseWorker(job, env, WORKER)
+        while not run.over:
+            lease = run.deal()
+            if lease is None:  # nothing is out with anybody, so nothing can come back
+                break
+            run.report(worker.run(lease, items[lease.first : lease.stop]))
+            run.flush()
+    finally:
+        if not in_session():
+            drop_env()

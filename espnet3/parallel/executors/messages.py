@@ -1,0 +1,91 @@
+"""What driver and workers say to each other, as bytes that survive any exception class."""
+
+import pickle
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cloudpickle
+
+from espnet3.parallel.engine.dealer import Lease
+from espnet3.parallel.engine.report import LeaseReport, UnitFailure
+
+OPERATION = "espnet3_pull"
+DRAIN = "espnet3_drain"
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A worker has built its env and asks for its first lease.
+
+    Attributes:
+        name: of the worker.
+        marker: path of its in-flight marker.
+    """
+
+    name: str
+    marker: str
+
+
+@dataclass(frozen=True)
+class EnvFailed:
+    """A worker could not build its env."""
+
+    name: str
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """A lease with its items."""
+
+    lease: Lease
+    items: Any
+
+
+Message = Hello | EnvFailed | LeaseReport
+
+
+def dump_message(message: Message) -> bytes:
+    """Pickle what a worker says; exceptions go apart, as they may refuse to be read again."""
+    dumped: dict[str, bytes] = {}
+    if isinstance(message, LeaseReport):
+        for part in ("failure", "fatal"):
+            failure: UnitFailure | None = getattr(message, part)
+            if failure is not None:
+                dumped[part] = _dump_exception(failure.exception)
+                message = _with_exception(message, part, None)
+    return pickle.dumps((message, dumped))
+
+
+def load_message(data: bytes) -> Message:
+    """The inverse of `dump_message`; an exception that cannot be read is None."""
+    message: Message
+    message, dumped = pickle.loads(data)
+    for part, exception in dumped.items():
+        error = _load_exception(exception)
+        if error is not None and error.__traceback__ is None:
+            error.add_note(f"in the worker:\n{getattr(message, part).traceback}")
+        message = _with_exception(message, part, error)
+    return message
+
+
+def _with_exception(message: Any, part: str, error: BaseException | None) -> LeaseReport:
+    failure = replace(getattr(message, part), exception=error)
+    report: LeaseReport = replace(message, **{part: failure})
+    return report
+
+
+def _dump_exception(error: BaseException | None) -> bytes:
+    try:
+        return bytes(cloudpickle.dumps(error))
+    except Exception:  # anything may hang on an exception: sockets, generators, locks
+        return b""
+
+
+def _load_exception(data: bytes) -> BaseException | None:
+    try:
+        error = pickle.loads(data)
+    except Exception:  # a class whose __init__ takes other arguments cannot be made again
+        return None
+    return error if isinstance(error, BaseException) else None

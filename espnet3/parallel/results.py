@@ -1,0 +1,69 @@
+"""Results of runners without writer hooks: one JSON line a result, returned as a list."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from espnet3.errors import RecordRejected
+
+FILE_NAME = "results.jsonl"
+
+
+def open_results(shard_dir: Path) -> dict[str, TextIO]:
+    """Open a shard's result file."""
+    return {"results": (shard_dir / FILE_NAME).open("w", encoding="utf-8")}
+
+
+def write_result(writers: dict[str, TextIO], result: Any, state: Any) -> None:
+    """Append one result.
+
+    Raises:
+        RecordRejected: if JSON cannot hold it unchanged; nothing was written.
+    """
+    writers["results"].write(_encode(result) + "\n")
+
+
+def write_results(writers: dict[str, TextIO], results: Iterable[Any], state: Any) -> None:
+    """Append the results of one unit, one line each, all or none."""
+    writers["results"].write("".join(_encode(result) + "\n" for result in results))
+
+
+def read_results(shard_dirs: Sequence[Path]) -> list[Any]:
+    """All results of the given shards, in order."""
+    results: list[Any] = []
+    for shard_dir in shard_dirs:
+        text = (Path(shard_dir) / FILE_NAME).read_text(encoding="utf-8")
+        # One parse for the whole shard is several times quicker than one for each line.
+        results += json.loads("[" + ",".join(text.split("\n")[:-1]) + "]")
+    return results
+
+
+def _encode(result: Any) -> str:
+    try:
+        text = json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RecordRejected(_refusal(result, str(error))) from error
+    if isinstance(result, (dict, list, tuple)):
+        _check_keys(result)
+    return text
+
+
+def _check_keys(value: Any) -> None:
+    # JSON would turn such keys into strings without a word.
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise RecordRejected(_refusal(value, f"the key {key!r} is not a string"))
+            _check_keys(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_keys(inner)
+
+
+def _refusal(result: Any, why: str) -> str:
+    return (
+        f"JSON cannot hold what forward returned (a {type(result).__name__}: {why}). Return "
+        "numbers, strings, lists and dicts with string keys, or override `open_writers` and "
+        "`write_record` to write it in a format of your own."
+    )

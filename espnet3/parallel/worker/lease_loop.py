@@ -1,0 +1,245 @@
+"""Running one lease: open writers, forward and write every unit, close, commit."""
+
+import errno
+import logging
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from espnet3.errors import ConfigError, RecordRejected, RunStopped
+from espnet3.parallel.engine.coverage import Shard
+from espnet3.parallel.engine.dealer import Lease
+from espnet3.parallel.engine.report import LeaseReport, UnitFailure
+from espnet3.parallel.engine.shards import commit, shard_name
+from espnet3.parallel.worker.inject import call, select_env
+from espnet3.parallel.worker.job import Job
+from espnet3.parallel.worker.marker import Marker
+
+logger = logging.getLogger(__name__)
+
+_NO_ITEMS_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+
+
+@dataclass
+class _Progress:
+    """How far a lease has come: [first, position) is written, failures end it."""
+
+    position: int
+    forward_seconds: float
+    state: dict[str, Any]
+    failure: UnitFailure | None = None
+    broken: UnitFailure | None = None
+    """The unit whose record left the shard in an unknown state."""
+
+
+class LeaseWorker:
+    """Runs leases of one job in this process, with one env.
+
+    Args:
+        job: the run.
+        env: what the provider built.
+        name: of this worker.
+
+    Raises:
+        ConfigError: if `forward` needs something that the env does not have.
+    """
+
+    def __init__(self, job: Job, env: Mapping[str, Any], name: str) -> None:
+        self.name = name
+        self.draining = threading.Event()
+        self._job = job
+        self._env = {
+            "output_dir": job.output_dir,
+            **({"shard_subdir": job.shard_subdir} if job.shard_subdir else {}),
+            **env,
+        }
+        self._forward = job.runner.forward
+        self._forward_env = select_env(self._forward, self._env, n_given=1)
+        self._single = job.plan.batch_size is None
+        self._marker = Marker(job.marker_path(name))
+
+    def run(self, lease: Lease, items: Sequence[Any]) -> LeaseReport:
+        """Do as much of a lease as its time allows.
+
+        Args:
+            lease: the positions.
+            items: the items at those positions, `lease.stop - lease.first` of them.
+
+        Returns:
+            What was committed, what failed, and from where the rest is untouched. Exceptions of
+            user code are in the report, they do not leave this function.
+        """
+        shard_id = self._job.naming.shard_id(lease.first, lease.number)
+        directory = self._job.run_dir / shard_name(shard_id)
+        self._marker.begin_lease(lease.number)
+        try:
+            return self._run(lease, items, shard_id, directory)
+        finally:
+            self._marker.end_lease()
+
+    def broken_off(self, lease: Lease, error: BaseException) -> LeaseReport:
+        """The report of a lease that an interrupt ended; nothing of it counts."""
+        shard_id = self._job.naming.shard_id(lease.first, lease.number)
+        return self._fatal(error, lease, self._job.run_dir / shard_name(shard_id), "forward")
+
+    def _run(
+        self, lease: Lease, items: Sequence[Any], shard_id: int, directory: Path
+    ) -> LeaseReport:
+        runner, env = self._job.runner, {**self._env, "shard_id": shard_id}
+        try:
+            self._check_place()
+            state = self._open(shard_id, lease)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return self._fatal(error, lease, directory, "open_writers")
+        progress = self._run_units(lease, items, state, env)
+        self._marker.cells[0] = 0  # whatever ends the process from here on, no item did it
+        if progress.broken is None and progress.position > lease.first:
+            try:
+                call(runner.finalize_state, progress.state, env=env)
+                return self._commit(lease, progress, directory)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                return self._fatal(error, lease, directory, "close_writers")
+        with suppress(Exception):  # only to close files; there is nothing in them that counts
+            call(runner.finalize_state, progress.state, env=env)
+        shutil.rmtree(directory, ignore_errors=True)
+        if progress.broken is None:
+            return self._report(lease, progress)
+        return self._throw_away(lease, progress.broken)
+
+    def _check_place(self) -> None:
+        """Hooks write where the user's path leads from here; that must be the run's directory."""
+        given = Path(self._job.output_dir) / self._job.shard_subdir
+        if not (given.exists() and given.samefile(self._job.run_dir)):
+            raise RunStopped(
+                f"worker {self.name} does not see {self._job.run_dir} as {given} from its working "
+                f"directory {Path.cwd()}; give output_dir as an absolute path that every worker "
+                "sees, and do not change the directory in a provider"
+            )
+
+    def _open(self, shard_id: int, lease: Lease) -> dict[str, Any]:
+        job = self._job
+        env = {**self._env, "shard_id": shard_id, "output_dir": job.output_dir}
+        env["shard_subdir"] = job.shard_subdir
+        state = job.runner.init_state(**select_env(job.runner.init_state, env))
+        state["first"] = lease.first
+        return state
+
+    def _run_units(
+        self,
+        lease: Lease,
+        items: Sequence[Any],
+        state: dict[str, Any],
+        hook_env: Mapping[str, Any],
+    ) -> _Progress:
+        runner = self._job.runner
+        write = runner._writer(batched=not self._single)
+        fold = runner.reduce_state
+        hook_env = select_env(write, hook_env, 3) if write else select_env(fold, hook_env, 2)
+        writers = state.get("_writers", {})
+        # Names of the loop are local and looked up once: for trivial items this is the time.
+        forward, env, cells = self._forward, self._forward_env, self._marker.cells
+        plan, is_draining, single = self._job.plan, self.draining.is_set, self._single
+        one_per_item = not single and runner._gives_one_per_item()
+        first, position, seconds = lease.first, lease.first, 0.0
+        now = perf_counter()
+        deadline = now + lease.seconds
+        while position < lease.stop and not is_draining():
+            if now >= deadline and position > first:
+                break
+            if single:
+                stop, idx = position + 1, items[position - first]
+            else:
+                stop = lease.stop if lease.alone else plan.unit_stop(position, lease.stop)
+                idx = list(items[position - first : stop - first])
+            cells[0] = position + 1
+            begin, step = perf_counter(), "forward"
+            try:
+                result = forward(idx, **env)
+                now = perf_counter()
+                if one_per_item:
+                    _check_one_per_item(result, stop - position)
+                step = "write_record"
+                if write is not None:
+                    write(writers, result, state, **hook_env)
+                else:
+                    state = fold(state, result, **hook_env)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # sys.exit() in user code must not end the worker
+                progress = _Progress(position, seconds, state)
+                self._note(progress, error, step, position, stop, idx)
+                return progress
+            seconds += now - begin
+            position = stop
+        return _Progress(position, seconds, state)
+
+    def _note(
+        self, progress: _Progress, error: BaseException, step: str, first: int, stop: int, idx: Any
+    ) -> None:
+        failure = UnitFailure.of(error, first, stop, self._utterance(idx, first), step)
+        if step == "forward" or isinstance(error, RecordRejected):
+            progress.failure = failure
+        else:
+            progress.broken = failure
+
+    def _utterance(self, idx: Any, position: int) -> str:
+        index = idx if self._single else idx[0]
+        utt_id = getattr(self._env.get("dataset"), "utt_id", None)
+        if callable(utt_id):
+            with suppress(Exception):  # this is for a message; the item may be broken in any way
+                return str(utt_id(index))
+        return str(index) if isinstance(index, str) else f"#{position}"
+
+    def _commit(self, lease: Lease, progress: _Progress, directory: Path) -> LeaseReport:
+        shard = Shard(directory.name, lease.first, progress.position - 1, progress.forward_seconds)
+        commit(directory, self._job.run_id, self._job.naming.epoch, shard)
+        return self._report(lease, progress, shard)
+
+    def _report(self, lease: Lease, progress: _Progress, shard: Shard | None = None) -> LeaseReport:
+        failure = progress.failure
+        return LeaseReport(
+            lease=lease.number,
+            next=failure.stop if failure else progress.position,
+            shard=shard,
+            failure=failure,
+            worker=self.name,
+        )
+
+    def _throw_away(self, lease: Lease, broken: UnitFailure) -> LeaseReport:
+        """The shard is lost: its positions are done again, the unit that broke it alone."""
+        cause = broken.exception
+        if isinstance(cause, OSError) and cause.errno in _NO_ITEMS_FAULT:
+            return LeaseReport(lease.number, lease.first, fatal=broken, worker=self.name)
+        if broken.first == lease.first:
+            return LeaseReport(lease.number, broken.stop, failure=broken, worker=self.name)
+        return LeaseReport(
+            lease=lease.number,
+            next=broken.stop,
+            redo=(lease.first, broken.first),
+            suspect=(broken.first, broken.stop),
+            worker=self.name,
+        )
+
+    def _fatal(self, error: BaseException, lease: Lease, directory: Path, step: str) -> LeaseReport:
+        shutil.rmtree(directory, ignore_errors=True)
+        failure = UnitFailure.of(error, lease.first, lease.stop, f"#{lease.first}", step)
+        return LeaseReport(lease.number, lease.first, fatal=failure, worker=self.name)
+
+
+def _check_one_per_item(result: Any, n_items: int) -> None:
+    if isinstance(result, (list, tuple)) and len(result) == n_items:
+        return
+    got = f"{len(result)} results" if isinstance(result, (list, tuple)) else type(result).__name__
+    raise ConfigError(
+        f"forward returned {got} for a batch of {n_items} items; return a list with one result "
+        "for each, or override `open_writers` and `write_record` to keep something else"
+    )

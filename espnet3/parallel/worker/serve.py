@@ -1,0 +1,69 @@
+"""The one long task of a Dask worker: build the env, then pull leases until there are none."""
+
+import os
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+from espnet3.parallel.executors import messages
+from espnet3.parallel.worker.env import env_for
+from espnet3.parallel.worker.job import Job
+from espnet3.parallel.worker.lease_loop import LeaseWorker
+
+
+def serve(token: str, blob: bytes) -> None:
+    """Work for one run until the driver has no more leases, or is gone.
+
+    Args:
+        token: of the run, so that a late call reaches no other one.
+        blob: the pickled (Job, env setup function).
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    name = str(worker.name)
+
+    def pull(message: messages.Message) -> messages.Work | None:
+        return _pull(worker, token, message)
+
+    try:
+        job, setup = cloudpickle.loads(blob)
+        lease_worker = _prepare(job, setup, name)
+    except BaseException as error:  # sys.exit() in a task would hang it
+        pull(messages.EnvFailed(name, f"{type(error).__name__}: {error}", traceback.format_exc()))
+        return
+    worker.handlers[messages.DRAIN] = lambda **_: lease_worker.draining.set()
+    work = pull(messages.Hello(name, str(job.marker_path(lease_worker.name))))
+    while work is not None:
+        try:
+            report = lease_worker.run(work.lease, work.items)
+        except BaseException as error:  # KeyboardInterrupt raised by user code
+            report = lease_worker.broken_off(work.lease, error)
+        work = pull(report)
+
+
+def _prepare(job: Job, setup: Callable[[], dict[str, Any]], name: str) -> LeaseWorker:
+    env = env_for(job.token, job.provider, setup, job.model_key)
+    return LeaseWorker(job, env, f"{name}.{os.getpid()}")
+
+
+def _pull(worker: Any, token: str, message: messages.Message) -> messages.Work | None:
+    """Report and wait for the next lease; None when there is none, or no driver any more."""
+    from distributed.utils import sync
+
+    call = getattr(worker.scheduler, messages.OPERATION)
+    try:
+        reply = sync(
+            worker.loop,
+            call,
+            worker=worker.address,
+            token=token,
+            message=messages.dump_message(message),
+        )
+    except Exception:  # the driver is gone or has ended the run: nobody is left to be told
+        return None
+    work: messages.Work | None = pickle.loads(reply)
+    return work
