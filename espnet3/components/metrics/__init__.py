@@ -1,0 +1,1 @@
+"""Metrics over what the infer stage wrote."""
