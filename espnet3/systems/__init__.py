@@ -1,0 +1,1 @@
+"""Systems: the stages that a recipe runs."""

@@ -1,0 +1,1 @@
+"""The base system and its stages."""

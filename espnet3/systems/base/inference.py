@@ -1,0 +1,159 @@
+"""The ``infer`` stage: every test set of a config, decoded on one cluster."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+
+from espnet3.errors import ConfigError, DataError, RecordRejected, RunFailed
+from espnet3.parallel.parallel import get_settings, parallel_session
+from espnet3.systems.base.inference_config import InferencePlan, read_config
+from espnet3.utils.scp import check_utt_id
+
+logger = logging.getLogger(__name__)
+
+
+def infer(config: DictConfig) -> None:
+    """Decode all test sets of an inference config.
+
+    The outputs of a test set go to ``<inference_dir>/<test set>/<field>.scp`` (see `publish`).
+    What is there already from an interrupted run is kept and completed. The test sets are built
+    here first, to be checked; the model is built on the workers alone.
+
+    Keys of the config: ``inference_dir``, ``dataset`` (with ``test``), ``model``, ``input_key``,
+    and optionally ``output_fn``, ``output_keys``, ``output_artifacts``, ``idx_key``,
+    ``batch_size``, ``provider`` (with ``params``), ``runner``, ``parallel``, ``run``. Further keys
+    may be whatever interpolations or a provider of the recipe need.
+
+    Args:
+        config: It is not changed.
+
+    Raises:
+        ConfigError: Something is wrong in the config. Nothing has been started.
+        DataError: A test set is empty, or has an utterance id twice or one that cannot be one.
+            Nothing has been started.
+        RunFailed: Items failed. The other test sets have been decoded all the same, unless
+            ``on_error`` is ``raise``.
+    """
+    plan = read_config(config)
+    with parallel_session(config.get("parallel"), run=config.get("run")):
+        jobs = [_prepare(config, plan, name) for name in plan.test_sets]
+        failed: dict[str, RunFailed] = {}
+        for job in jobs:
+            logger.info("test set %s: %d items to %s", job.name, job.n_items, job.runner.run_dir)
+            try:
+                job.run()
+            except RunFailed as error:
+                if get_settings()[1].on_error == "raise" or len(jobs) == 1:
+                    raise
+                logger.error("test set %s: %s", job.name, error)
+                failed[job.name] = error
+    if failed:
+        raise _all_of(failed, len(jobs)) from next(iter(failed.values()))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One test set, checked and ready to be decoded."""
+
+    name: str
+    runner: Any
+    n_items: int
+    durations: Sequence[float] | None
+
+    def run(self) -> None:
+        if self.durations is not None and _takes_durations(self.runner):
+            self.runner(range(self.n_items), durations=self.durations)
+        else:
+            self.runner(range(self.n_items))
+
+
+def _prepare(config: DictConfig, plan: InferencePlan, name: str) -> _Job:
+    own = copy.deepcopy(config)
+    with open_dict(own):
+        own.test_set = name
+    provider_class, arguments = plan.provider
+    provider = provider_class(**arguments, inference_config=own, params=dict(plan.params))
+    dataset = provider.build_dataset(own)
+    n_items = len(dataset)
+    if n_items == 0:
+        raise DataError(
+            f"test set {name!r} is empty; look at its entry under dataset.test, and at what the "
+            "create_dataset stage has made"
+        )
+    _check_ids(dataset, name, n_items)
+    durations = _durations(dataset, name, n_items)
+    runner = _make_runner(plan, provider, Path(plan.inference_dir) / name)
+    fingerprint = getattr(dataset, "fingerprint", None)
+    if callable(fingerprint) and hasattr(runner, "dataset_fingerprint"):
+        runner.dataset_fingerprint = str(fingerprint())
+    return _Job(name, runner, n_items, durations)
+
+
+def _takes_durations(runner: Any) -> bool:
+    """ESPnet3's runners, and those that override ``__call__`` like them, take indices alone."""
+    return "durations" in inspect.signature(runner).parameters
+
+
+def _make_runner(plan: InferencePlan, provider: Any, output_dir: Path) -> Any:
+    runner_class, arguments = plan.runner
+    given = {
+        "provider": provider,
+        "idx_key": plan.params["idx_key"],
+        "hyp_key": plan.params["output_keys"] or [],
+        "ref_key": [],
+        "batch_size": plan.batch_size,
+        "output_dir": output_dir,
+    }
+    clash = sorted(given.keys() & arguments.keys())
+    if clash:
+        raise ConfigError(f"runner.{clash[0]}: is set by infer; remove it from the block")
+    return runner_class(**arguments, **given)
+
+
+def _check_ids(dataset: Any, name: str, n_items: int) -> None:
+    """Find an id that comes twice or cannot be one, where the dataset knows its ids."""
+    utt_id = getattr(dataset, "utt_id", None)
+    if not callable(utt_id):
+        return  # found when the outputs are merged
+    positions: dict[str, int] = {}
+    for i in range(n_items):
+        try:
+            checked = check_utt_id(utt_id(i), f"test set {name!r}, item {i}")
+        except RecordRejected as error:
+            raise DataError(str(error)) from None
+        first = positions.setdefault(checked, i)
+        if first != i:
+            raise DataError(
+                f"test set {name!r}: utterance id {checked!r} comes twice, at positions {first} "
+                f"and {i}; give every utterance an id of its own"
+            )
+
+
+def _durations(dataset: Any, name: str, n_items: int) -> Sequence[float] | None:
+    method = getattr(dataset, "durations", None)
+    durations: Sequence[float] | None = method() if callable(method) else None
+    if durations is not None and len(durations) != n_items:
+        raise DataError(
+            f"test set {name!r}: durations() gives {len(durations)} numbers for {n_items} items"
+        )
+    return durations
+
+
+def _all_of(failed: dict[str, RunFailed], n_jobs: int) -> RunFailed:
+    """One error for several test sets; each failure says which it belongs to."""
+    text = "\n".join(f"test set {name}: {error}" for name, error in failed.items())
+    entries = [
+        {**entry, "test_set": name} for name, error in failed.items() for entry in error.failures
+    ]
+    return RunFailed(
+        f"{len(failed)} of {n_jobs} test sets have failed items; the others are complete.\n{text}",
+        failures=entries,
+    )

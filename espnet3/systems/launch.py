@@ -1,0 +1,188 @@
+"""``run.py`` of a recipe: check everything that a command asks for, then run its stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from omegaconf import DictConfig, OmegaConf
+
+from espnet3.errors import ConfigError, ESPnet3Error
+from espnet3.systems import checks
+from espnet3.systems.base.stages import StageSpec
+from espnet3.systems.command_line import Request, parse_command_line
+from espnet3.systems.role_configs import disagreements, load_role_configs
+from espnet3.utils.config import LoadedConfig, resolved_container
+from espnet3.utils.logging import console_log, git_revision, stage_header, stage_log
+from espnet3.utils.masking import mask_secrets
+
+if TYPE_CHECKING:
+    from espnet3.systems.base.system import BaseSystem
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Launch:
+    """A checked command: nothing in it can turn out wrong for a reason known beforehand."""
+
+    system_class: type[BaseSystem]
+    request: Request
+    stages: list[StageSpec]
+    configs: dict[str, LoadedConfig]
+
+    def log_file(self, stage: StageSpec) -> Path:
+        config = self.configs[stage.roles[0]].config
+        return Path(str(OmegaConf.select(config, stage.log_dir))) / f"{stage.name}.log"
+
+    def used_by(self, stage: StageSpec) -> dict[str, LoadedConfig]:
+        """The configs that a stage reads; measure also reads the test sets' definition."""
+        extra = ("inference",) if "metrics" in stage.roles else ()
+        return {role: self.configs[role] for role in (*stage.roles, *extra) if role in self.configs}
+
+
+def launch(system_class: type[BaseSystem], argv: Sequence[str] | None = None) -> None:
+    """Run the stages that a command line names; this is all that a recipe's ``run.py`` does.
+
+    Everything is checked before the first stage starts, and every problem reported at once. All
+    stages share one cluster. Relative paths are relative to the working directory.
+
+    ``launch`` belongs under ``if __name__ == "__main__":``, for workers import the file too.
+
+    Args:
+        system_class: The recipe's system.
+        argv: The words after the program's name; the process's own if left out.
+
+    Raises:
+        SystemExit: 1 if a stage failed, 2 if the command or a config is wrong, 130 after Ctrl-C.
+            An unexpected exception from a stage goes through as it is.
+    """
+    request = parse_command_line(system_class.stages, argv)
+    try:
+        checked = _check(system_class, request)
+        if request.dry_run:
+            _show(checked)
+        else:
+            with console_log():
+                _run(checked)
+    except ConfigError as error:
+        _stop(str(error), 2)
+    except ESPnet3Error as error:
+        _stop(str(error), 1)
+    except KeyboardInterrupt:
+        _stop("interrupted", 130)
+
+
+def _stop(message: str, status: int) -> None:
+    click.echo(f"error: {message}", err=True)
+    # Without the cause: its traceback stands in the stage's log.
+    raise SystemExit(status) from None
+
+
+def _check(system_class: type[BaseSystem], request: Request) -> _Launch:
+    """Look at everything that can be known now.
+
+    Raises:
+        ConfigError: listing every problem.
+    """
+    stages, problems = checks.select_stages(system_class, system_class.stages, request.stages)
+    problems += checks.check_limit(stages, request.limit)
+    needed = dict.fromkeys(role for stage in stages for role in stage.roles)
+    try:
+        configs = load_role_configs(request, needed)
+    except ConfigError as error:
+        problems += str(error).splitlines()
+    else:
+        for stage in stages:
+            problems += checks.check_stage(stage, configs)
+        if "metrics" in needed:
+            needed["inference"] = None
+        for role, loaded in configs.items():
+            if role in needed:
+                problems += checks.check_role(role, loaded, configs)
+            else:
+                problems += checks.check_context(loaded)
+    if len(problems) == 1:
+        raise ConfigError(problems[0])
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
+        raise ConfigError(f"nothing was started, because of {len(problems)} problems:\n{lines}")
+    for stage in stages:
+        if stage.name == "infer" and request.limit is not None:
+            _limit(configs[stage.roles[0]].config, request.limit)
+    return _Launch(system_class, request, stages, configs)
+
+
+def _limit(config: DictConfig, limit: int) -> None:
+    parallel = config.get("parallel")
+    if isinstance(parallel, DictConfig):
+        parallel.pop("limit", None)  # run: keys may stand there too, and would contradict
+    OmegaConf.update(config, "run.limit", limit, force_add=True)
+
+
+def _run(checked: _Launch) -> None:
+    from espnet3.parallel.parallel import parallel_session
+
+    for sentence in disagreements(checked.configs):
+        logger.warning("%s", sentence)
+    configs = {f"{role}_config": loaded.config for role, loaded in checked.configs.items()}
+    system = checked.system_class(**configs)
+    with parallel_session():
+        for stage in checked.stages:
+            _run_stage(checked, system, stage)
+
+
+def _run_stage(checked: _Launch, system: BaseSystem, stage: StageSpec) -> None:
+    path = checked.log_file(stage)
+    used = checked.used_by(stage)
+    recipe = used[stage.roles[0]].config.get("recipe_dir") or "."
+    header = stage_header(
+        f"stage {stage.name} of {checked.system_class.__name__}",
+        checked.request.command,
+        {role: resolved_container(loaded.config) for role, loaded in used.items()},
+        git_revision(Path(str(recipe))),
+    )
+    with stage_log(path, header):
+        logger.info("%s: started, log in %s", stage.name, path)
+        try:
+            getattr(system, stage.name)()
+        except Exception:
+            logger.error("%s: failed, see %s", stage.name, path)
+            raise
+        logger.info("%s: done", stage.name)
+
+
+def _show(checked: _Launch) -> None:
+    """Print what a run would do."""
+    for stage in checked.stages:
+        click.echo(f"{stage.name}")
+        click.echo(f"  log: {checked.log_file(stage)}")
+        for role, loaded in checked.used_by(stage).items():
+            click.echo(f"  {role} config: {loaded.source}")
+        plain = resolved_container(checked.configs[stage.roles[0]].config)
+        _show_settings(plain)
+        for output in _outputs(stage, plain):
+            click.echo(f"  output: {output}")
+
+
+def _show_settings(plain: Mapping[str, Any]) -> None:
+    if plain.get("parallel") is None and plain.get("run") is None:
+        return
+    from espnet3.parallel.config import parse_parallel
+
+    where, how = parse_parallel(plain.get("parallel"), plain.get("run"))  # was checked
+    for name, block in (("parallel", vars(where)), ("run", vars(how))):
+        values = mask_secrets(block).items()
+        click.echo(f"  {name}: " + ", ".join(f"{key}={value}" for key, value in values))
+
+
+def _outputs(stage: StageSpec, plain: Mapping[str, Any]) -> list[Path]:
+    """Return one directory per test set for infer, else the directory that holds the log."""
+    folder = Path(str(OmegaConf.select(OmegaConf.create(dict(plain)), stage.log_dir)))
+    dataset = plain.get("dataset")
+    tests = dataset.get("test") if stage.name == "infer" and isinstance(dataset, dict) else None
+    return [folder / test["name"] for test in tests] if tests else [folder]

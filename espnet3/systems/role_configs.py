@@ -1,0 +1,185 @@
+"""The configs of one launch, by role: loading them, their defaults, and what flows between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from espnet3.errors import ConfigError
+from espnet3.systems.command_line import Request
+from espnet3.utils.config import LoadedConfig, load_files
+from espnet3.utils.overrides import Override, has_key, nearest_keys, parse_override
+
+_PATHS: dict[str, Any] = {"recipe_dir": ".", "exp_tag": None, "exp_dir": None}
+# ESPnet3 has these in its template configs; None is filled in below.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "training": {
+        **_PATHS,
+        "data_dir": "${recipe_dir}/data",
+        "stats_dir": "${recipe_dir}/exp/stats",
+    },
+    "inference": {
+        **_PATHS,
+        "data_dir": "${recipe_dir}/data",
+        "inference_dir": None,
+        "parallel": {"env": "local", "n_workers": 1, "options": {}},
+        "run": {},
+        "provider": {"_target_": "espnet3.systems.base.inference_provider.InferenceProvider"},
+        "runner": {"_target_": "espnet3.systems.base.inference_runner.InferenceRunner"},
+    },
+    "metrics": {**_PATHS, "inference_dir": None},
+}
+_CONTEXT = ("exp_tag", "exp_dir", "inference_dir")
+_EXP_DIR = "${recipe_dir}/exp/${exp_tag}"
+
+
+def load_role_configs(request: Request, needed: Mapping[str, object]) -> dict[str, LoadedConfig]:
+    """Load every config that was given, with overrides, defaults and what flows between them.
+
+    Args:
+        request: The command line.
+        needed: The roles that the requested stages use. An override without a role prefix is for
+            these before it is for others.
+
+    Returns:
+        Role -> config, unresolved.
+
+    Raises:
+        ConfigError: listing every file that cannot be loaded and every override that cannot be set.
+    """
+    configs: dict[str, LoadedConfig] = {}
+    problems: list[str] = []
+    for role, files in request.files.items():
+        try:
+            configs[role] = load_files(files, _DEFAULTS.get(role, _PATHS))
+        except ConfigError as error:
+            problems.append(f"--{role}_config: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for text in request.overrides:
+        try:
+            override = parse_override(text)
+            roles, override = _roles_of(override, configs, needed)
+            for role in roles:
+                configs[role].override(override)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    _share_context(configs)
+    return configs
+
+
+def _roles_of(
+    override: Override, configs: Mapping[str, LoadedConfig], needed: Mapping[str, object]
+) -> tuple[list[str], Override]:
+    """Return the roles that an override is for, and the override without a role's prefix.
+
+    Without a prefix it is for every config that has the key, of those that the stages need if any
+    of them has it.
+    """
+    first, _, rest = override.key.partition(".")
+    if first in needed or first in configs or first in _DEFAULTS:
+        if first not in configs:
+            raise ConfigError(f"override {override.text!r}: no --{first}_config was given")
+        config = configs[first].config
+        without = Override(rest, override.value, override.add, override.text)
+        # metrics.0.inputs=... means the key `metrics` of the metrics config.
+        if rest and (has_key(config, without) or not has_key(config, override)):
+            return [first], without
+    if override.add:
+        if len(configs) == 1:
+            return list(configs), override
+        choices = ", ".join(f"+{role}.{override.text.lstrip('+')}" for role in configs)
+        raise ConfigError(f"override {override.text!r}: say to which config: {choices}")
+    having = [role for role, loaded in configs.items() if has_key(loaded.config, override)]
+    having = [role for role in having if role in needed] or having
+    if not having:
+        near = nearest_keys(override.key, [loaded.config for loaded in configs.values()])
+        choices = " or ".join(f"+{role}.{override.text}" for role in configs) or "give a config"
+        raise ConfigError(
+            f"override {override.text!r}: no config has such a key{near}; to add it: {choices}"
+        )
+    return having, override
+
+
+def disagreements(configs: Mapping[str, LoadedConfig]) -> list[str]:
+    """Return a sentence per path that differs from the one that would have been taken over."""
+    found = []
+    for role, loaded in configs.items():
+        for key in _CONTEXT:
+            own = _value(loaded.config, key)
+            for source in _sources(role, key):
+                value = _value(configs[source].config, key) if source in configs else None
+                if own is not None and value is not None and str(own) != str(value):
+                    found.append(
+                        f"{loaded.where(key)} is {own} and is kept; the {source} config has {value}"
+                    )
+    return found
+
+
+def _share_context(configs: Mapping[str, LoadedConfig]) -> None:
+    """Fill in where an experiment lies: from the other configs first, then by rule.
+
+    A config's own value is never replaced. What is still unknown is removed, so that a
+    ``${exp_dir}`` fails by name instead of becoming ``None/...``.
+    """
+    order = [role for role in ("training", "inference") if role in configs]
+    order += [role for role in configs if role not in order]
+    for role in order:
+        loaded = configs[role]
+        # exp_dir is looked at before exp_tag is filled: ./exp/${exp_tag} without a tag is no place
+        # of its own, and comes with the tag from where the tag comes from.
+        for keys in (("exp_tag", "exp_dir"), ("inference_dir",)):
+            for key in [key for key in keys if _lacks(loaded.config, key)]:
+                for source in _sources(role, key):
+                    value = _value(configs[source].config, key) if source in configs else None
+                    if value is not None:
+                        loaded.config[key] = value
+                        break
+            _fill_by_rule(loaded, role)
+        for key in _CONTEXT:
+            if key in loaded.config and _lacks(loaded.config, key):
+                del loaded.config[key]
+
+
+def _sources(role: str, key: str) -> tuple[str, ...]:
+    """Return the roles whose value a config takes over where it has none, nearest first."""
+    if key == "inference_dir":
+        return ("inference",) if role == "metrics" else ()
+    return {"training": (), "metrics": ("inference", "training")}.get(role, ("training",))
+
+
+def _fill_by_rule(loaded: LoadedConfig, role: str) -> None:
+    config = loaded.config
+    if role == "training" and _lacks(config, "exp_tag"):
+        config["exp_tag"] = loaded.name
+    if _lacks(config, "exp_dir") and not _lacks(config, "exp_tag"):
+        config["exp_dir"] = _EXP_DIR
+    if role == "inference" and _lacks(config, "inference_dir") and not _lacks(config, "exp_dir"):
+        config["inference_dir"] = "${exp_dir}/" + loaded.name
+
+
+def _lacks(config: DictConfig, key: str) -> bool:
+    """Return whether a path key has no value, or one made of an ``exp_tag`` that has none."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    value = plain.get(key) if isinstance(plain, dict) else None
+    if value is None or not str(value).strip():
+        return True
+    for part in ("exp_tag", "exp_dir"):
+        if part != key and "${" + part + "}" in str(value) and _lacks(config, part):
+            return True
+    return False
+
+
+def _value(config: DictConfig, key: str) -> Any:
+    """Return the resolved value, None if there is none or it does not resolve."""
+    if _lacks(config, key):
+        return None
+    try:
+        return config[key]
+    except OmegaConfBaseException:
+        return None  # reported when the config is checked
