@@ -1,0 +1,119 @@
+"""From the archive in ``downloads/`` to WAV files and manifests in ``data/``."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from espnet3.components.data.dataset_builder import DatasetBuilder
+from espnet3.errors import DataError
+
+from .manifest import Utterance, manifest_path, read_manifest, write_manifest
+
+ARCHIVE = Path("downloads/an4_excerpt.tar.gz")
+SOURCE = Path("data/source")
+BUILT = Path("data/built")
+"""Written last: without it nothing under data/ counts as built."""
+
+SAMPLE_RATE = 16000
+SPLITS = {"train": "an4_train", "test": "an4_test"}
+"""Our name of a split, and that of its files in AN4's ``etc/``."""
+
+_LINE = re.compile(r"(?:<s>\s+)?(?P<text>.*?)(?:\s+</s>)?\s+\((?P<file>[\w-]+)\)\s*")
+_WAV_HEADER_BYTES = 44
+
+
+class MiniAn4Builder(DatasetBuilder):
+    """Builds everything below ``<recipe_dir>/data``; every method takes ``recipe_dir``."""
+
+    def is_source_prepared(self, recipe_dir: str | Path, **_: Any) -> bool:
+        """Tell whether the archive is unpacked; it gets its name only when it is whole."""
+        return (Path(recipe_dir) / SOURCE / "an4" / "etc").is_dir()
+
+    def prepare_source(self, recipe_dir: str | Path, **_: Any) -> None:
+        """Unpack the archive. Members that would leave the directory are refused."""
+        source = Path(recipe_dir) / SOURCE
+        temporary = source.with_name(f".{source.name}.tmp")
+        for leftover in (temporary, source):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        with tarfile.open(Path(recipe_dir) / ARCHIVE) as archive:
+            for member in archive:
+                if not (member.isfile() or member.isdir()) or ".." in Path(member.name).parts:
+                    raise DataError(f"{ARCHIVE}: {member.name} is not a file below the archive")
+            # Python 3.11 has no filters before 3.11.4.
+            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+            archive.extractall(temporary)
+        temporary.rename(source)
+
+    def is_built(self, recipe_dir: str | Path, **_: Any) -> bool:
+        """Tell whether a build came to its end and its files are still there, by their sizes."""
+        if not (Path(recipe_dir) / BUILT).is_file():
+            return False
+        manifests = [manifest_path(recipe_dir, split) for split in SPLITS]
+        return all(path.is_file() and _is_complete(path) for path in manifests)
+
+    def build(self, recipe_dir: str | Path, **_: Any) -> None:
+        """Convert SPHERE to WAV and write one manifest per split; all of it again if called again.
+
+        Raises:
+            DataError: a transcript or recording is not what AN4 has.
+        """
+        marker = Path(recipe_dir) / BUILT
+        marker.unlink(missing_ok=True)
+        for split, name in SPLITS.items():
+            manifest = manifest_path(recipe_dir, split)
+            (manifest.parent / "wav").mkdir(parents=True, exist_ok=True)
+            corpus = Path(recipe_dir) / SOURCE / "an4"
+            files = _recordings(corpus, name)
+            utterances = []
+            for file, text in _transcripts(corpus / "etc" / f"{name}.transcription"):
+                if file not in files:
+                    raise DataError(f"{name}: {file!r} has a transcript but no recording")
+                utterances.append(_convert(files[file], text, manifest.parent))
+            write_manifest(manifest, sorted(utterances, key=lambda utterance: utterance.utt_id))
+        marker.write_text("complete\n", encoding="utf-8")
+
+
+def _recordings(corpus: Path, name: str) -> dict[str, Path]:
+    lines = (corpus / "etc" / f"{name}.fileids").read_text(encoding="utf-8").split()
+    return {Path(line).name: corpus / "wav" / f"{line}.sph" for line in lines}
+
+
+def _transcripts(path: Path) -> list[tuple[str, str]]:
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise DataError(f"{path}, line {number}: not `<s> TEXT </s> (file)`: {line!r}")
+        found.append((match["file"], match["text"]))
+    return found
+
+
+def _convert(sphere: Path, text: str, directory: Path) -> Utterance:
+    """Write the recording as 16-bit PCM; the samples stay the same."""
+    samples, rate = soundfile.read(sphere, dtype="int16")
+    if rate != SAMPLE_RATE or samples.ndim != 1:
+        raise DataError(f"{sphere}: {rate} Hz, {samples.ndim} channel axes; not 16 kHz mono")
+    # Kaldi wants ids that sort by speaker. AN4 names a file <utterance>-<speaker>-b.
+    utt_id = f"{sphere.stem.split('-')[1]}-{sphere.stem}"
+    wav = directory / "wav" / f"{utt_id}.wav"
+    temporary = wav.with_name(f".{wav.name}.tmp")
+    soundfile.write(temporary, samples, rate, subtype="PCM_16", format="WAV")
+    os.replace(temporary, wav)
+    return Utterance(utt_id, f"wav/{wav.name}", len(samples) / rate, text)
+
+
+def _is_complete(manifest: Path) -> bool:
+    for utterance in read_manifest(manifest):
+        wav = manifest.parent / utterance.wav
+        expected = _WAV_HEADER_BYTES + 2 * round(utterance.seconds * SAMPLE_RATE)
+        if not wav.is_file() or wav.stat().st_size != expected:
+            return False
+    return True
