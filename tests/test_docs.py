@@ -1,0 +1,93 @@
+"""The documentation: links resolve, marked programs run, key tables agree with the code.
+
+Conventions (see CONTRIBUTING.md), each a comment right before a fenced block or a table:
+``<!-- file: name -->`` puts a file there, ``<!-- run: name.py -->`` runs a script,
+``<!-- prints -->`` is what it printed, ``<!-- keys: Class -->`` the table of a config dataclass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet3.parallel import config
+from espnet3.parallel.config_check import RULES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+MARKED = re.compile(
+    r"^<!-- (?P<what>file|run|prints)(?:: (?P<name>\S+))? -->\n```\w*\n(?P<body>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_resolve(name: str) -> None:
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, fragment = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{name}: {target} is not there"
+        if fragment:
+            headings = re.findall(r"^#+ (.+)$", FENCE.sub("", file.read_text()), re.MULTILINE)
+            assert fragment in map(anchor, headings), f"{name}: {target}: no such heading"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = [page for entry in nav for page in entry.values()]
+    assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if "<!-- run: " in FENCE.sub("", (ROOT / n).read_text())]
+)
+def test_marked_programs_run(name: str, tmp_path: Path) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    printed = ""
+    for block in MARKED.finditer((ROOT / name).read_text()):
+        if block["what"] == "prints":
+            assert printed == block["body"]
+            continue
+        (tmp_path / block["name"]).write_text(block["body"])
+        if block["what"] == "run":
+            done = subprocess.run(
+                [sys.executable, block["name"]],
+                cwd=tmp_path,
+                env=environ,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            printed = done.stdout
+
+
+@pytest.mark.parametrize("cls", [config.ParallelConfig, config.RunConfig])
+def test_key_tables_agree_with_the_config_classes(cls: type) -> None:
+    text = (ROOT / "docs" / "parallel-config.md").read_text()
+    table = text.partition(f"<!-- keys: {cls.__name__} -->\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[2:]]
+    fields = dataclasses.fields(cls)
+    default = cls()
+    assert [row[0] for row in rows] == [f"`{field.name}`" for field in fields]
+    for key, shown, value, _ in rows:
+        name = key.strip("`")
+        assert yaml.safe_load(shown.strip("`")) == getattr(default, name), name
+        assert value == RULES[name][0], name
