@@ -1,6 +1,7 @@
 """The story of one runner call: own the run directory, deal, collect, merge."""
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.directory import OpenRun, check_shards, own_run, seal
 from espnet3.parallel.engine.items import as_items
 from espnet3.parallel.engine.plan import Plan
+from espnet3.parallel.engine.progress import duration
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import model_key, setup_function
 from espnet3.parallel.parallel import get_settings
@@ -80,6 +82,7 @@ def _job(runner: "BaseRunner", run: Run) -> Job:
 def _execute(
     run: Run, job: Job, items: Sequence[Any], provider: Any, parallel: ParallelConfig
 ) -> None:
+    began, to_do = time.monotonic(), run.n_left
     if parallel.env == "local" and parallel.n_workers == 1:
         from espnet3.parallel.executors.in_process import run_in_process
 
@@ -88,6 +91,8 @@ def _execute(
         from espnet3.parallel.executors.dask_pull import run_on_cluster
 
         run_on_cluster(run, job, items, setup_function(provider), parallel)
+    took = duration(time.monotonic() - began)
+    logger.info("%d items in %s; %d are left", to_do - run.n_left, took, run.n_left)
 
 
 def _merge(runner: "BaseRunner", owned: OpenRun) -> Any:

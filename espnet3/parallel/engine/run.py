@@ -12,6 +12,7 @@ from espnet3.parallel.engine.coverage import Coverage, Shard
 from espnet3.parallel.engine.dealer import Dealer, Lease
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.plan import Plan
+from espnet3.parallel.engine.progress import Progress
 from espnet3.parallel.engine.report import KILLED, LeaseReport, UnitFailure
 from espnet3.parallel.engine.shards import ShardNaming, read_done, shard_name
 
@@ -50,6 +51,7 @@ class Run:
         self._ledger = ledger
         self._clock = clock
         self._began: float | None = None
+        self._progress: Progress | None = None
         self._seconds, self._counted = 0.0, 0  # in `forward` and positions, accepted in this epoch
         self._stop_reason: str | None = None
         self._fatal: UnitFailure | None = None
@@ -95,6 +97,7 @@ class Run:
             return None
         if self._began is None:
             self._began = self._clock()
+            self._progress = Progress(self.plan.goal, self._n_done(), self._began)
         return self._dealer.deal(self._clock() - self._began, self._seconds / max(1, self._counted))
 
     def report(self, report: LeaseReport) -> None:
@@ -118,6 +121,7 @@ class Run:
         if report.fatal:
             self._take_fatal(report.fatal, report.worker)
         self._return_rest(lease, report.next)
+        self._say_how_far()
 
     def lost(self, lease: Lease, in_flight: int | None) -> None:
         """The worker that held `lease` is gone.
@@ -166,7 +170,7 @@ class Run:
         """
         goal = self.plan.goal
         failed = {p: e for p, e in self.coverage.failed.items() if p < goal}
-        done = goal - len(failed) - self.n_left
+        done = self._n_done()
         if self._fatal:
             raise RunStopped(
                 f"{self._fatal.step} failed, which is no single item's fault: "
@@ -204,6 +208,16 @@ class Run:
         self._idle_deaths = 0
         self._seconds += shard.forward_seconds
         self._counted += shard.stop - shard.first
+
+    def _n_done(self) -> int:
+        failed = sum(position < self.plan.goal for position in self.coverage.failed)
+        return self.plan.goal - self.n_left - failed
+
+    def _say_how_far(self) -> None:
+        if self._progress is not None:
+            line = self._progress.line(self._n_done(), len(self.coverage.failed), self._clock())
+            if line:
+                logger.info("%s", line)
 
     def _return_rest(self, lease: Lease, first: int) -> None:
         if first >= lease.stop:
