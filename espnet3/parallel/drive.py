@@ -3,7 +3,8 @@
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from espnet3.errors import ConfigError
 from espnet3.parallel.config import ParallelConfig
@@ -17,12 +18,32 @@ from espnet3.parallel.parallel import get_settings
 from espnet3.parallel.worker.job import Job
 
 if TYPE_CHECKING:
-    from espnet3.parallel.base_runner import BaseRunner
+    from espnet3.parallel.hooks import RunnerHooks
 
 logger = logging.getLogger(__name__)
 
 
-def drive(runner: "BaseRunner", indices: Iterable[Any], durations: Sequence[float] | None) -> Any:
+class Runner(Protocol):
+    """What a runner is to its driver; `BaseRunner` is the one that there is."""
+
+    provider: Any
+    batch_size: int | None
+    output_dir: Path | None
+    shard_subdir: str
+    resume: bool
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results."""
+
+    def merge(self, shard_dirs: list[Path]) -> Any:
+        """Make the final result."""
+
+
+def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | None) -> Any:
     """Do what is left of a run and merge it; see `BaseRunner.__call__`."""
     items = as_items(indices)
     durations = _check_durations(durations, len(items))
@@ -65,9 +86,9 @@ def _check_durations(durations: Sequence[float] | None, n_items: int) -> Sequenc
     return durations
 
 
-def _job(runner: "BaseRunner", run: Run) -> Job:
+def _job(runner: Runner, run: Run) -> Job:
     return Job(
-        runner=type(runner),
+        runner=cast("type[RunnerHooks]", type(runner)),
         provider=type(runner.provider).__name__,
         output_dir=str(runner.output_dir),
         shard_subdir=runner.shard_subdir,
@@ -95,7 +116,7 @@ def _execute(
     logger.info("%d items in %s; %d are left", to_do - run.n_left, took, run.n_left)
 
 
-def _merge(runner: "BaseRunner", owned: OpenRun) -> Any:
+def _merge(runner: Runner, owned: OpenRun) -> Any:
     value = runner.merge(check_shards(owned))
     seal(owned)
     return value

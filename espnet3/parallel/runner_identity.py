@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from espnet3.parallel.base_runner import BaseRunner
+    from espnet3.parallel.hooks import RunnerHooks
 
 PLACES = frozenset(
     {
@@ -18,21 +18,23 @@ PLACES = frozenset(
 """Config keys that say where things run, are logged or are put; they decide no result."""
 
 
-def identity_of(runner: "BaseRunner") -> dict[str, Any]:
-    """The identity of a runner whose class does not say it better itself.
+def identity_of(
+    runner: "type[RunnerHooks]", provider: Any, batch_size: int | None
+) -> dict[str, Any]:
+    """The identity of a run whose runner does not say it better itself.
 
     Values of the provider's config count as they are written, interpolations unresolved. An object
     in a config that is not plain data counts by its class alone.
     """
-    config = as_written(getattr(runner.provider, "config", None))
+    config = as_written(getattr(provider, "config", None))
     identity: dict[str, Any] = {
         f"config.{key}": value for key, value in config.items() if key not in PLACES
     }
-    identity["runner"] = qualified_name(type(runner))
-    identity["provider"] = qualified_name(type(runner.provider))
+    identity["runner"] = qualified_name(runner)
+    identity["provider"] = qualified_name(type(provider))
     if not runner.per_item_output:
         # What is kept is one result for each batch: other batches are other results.
-        identity["batch_size"] = runner.batch_size
+        identity["batch_size"] = batch_size
     return identity
 
 

@@ -8,7 +8,7 @@ from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.shards import ShardNaming
 
 if TYPE_CHECKING:
-    from espnet3.parallel.base_runner import BaseRunner
+    from espnet3.parallel.hooks import RunnerHooks
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Job:
         naming: of this epoch's shard directories.
     """
 
-    runner: "type[BaseRunner]"
+    runner: "type[RunnerHooks]"
     provider: str
     output_dir: str
     shard_subdir: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -13,9 +13,6 @@ from espnet3.parallel.runner_identity import plain
 from espnet3.systems.base.inference_provider import InferenceProvider
 from espnet3.utils.masking import is_secret_key
 
-if TYPE_CHECKING:
-    from espnet3.systems.base.inference_runner import InferenceRunner
-
 _KEYS = (
     "model", "input_key", "output_fn", "output_keys", "output_artifacts", "idx_key",
 )  # fmt: skip
@@ -23,7 +20,9 @@ _PARAMS = ("input_key", "output_keys", "output_artifacts", "output_fn_path", "id
 _REFERENCE = re.compile(r"\$\{\s*\.*([A-Za-z_][\w.-]*)\s*\}")
 
 
-def inference_identity(runner: InferenceRunner, base: dict[str, Any]) -> dict[str, Any]:
+def inference_identity(
+    provider: Any, base: dict[str, Any], dataset_fingerprint: str | None
+) -> dict[str, Any]:
     """Return the identity of a run.
 
     Of the config that is ``model``, the entry of this test set alone, and how outputs are made; of
@@ -36,25 +35,27 @@ def inference_identity(runner: InferenceRunner, base: dict[str, Any]) -> dict[st
     a number or a word; not those that run a resolver, lead to a path, or go by a secret's name.
 
     Args:
-        runner: The runner.
+        provider: The runner's provider.
         base: What `BaseRunner.identity` says.
+        dataset_fingerprint: What the dataset says of its content, if it does.
     """
-    config = getattr(runner.provider, "config", None)
+    said = {} if dataset_fingerprint is None else {"dataset_fingerprint": dataset_fingerprint}
+    config = getattr(provider, "config", None)
     if not isinstance(config, DictConfig):
-        return _with_fingerprint(base, runner)
+        return {**base, **said}
     identity = {key: value for key, value in base.items() if not key.startswith("config.")}
     written = as_written(config)
-    if _builds_its_own_way(type(runner.provider)):
+    if _builds_its_own_way(type(provider)):
         left_out = {f"config.{key}" for key in ("dataset", "test_set", *_KEYS, *_PARAMS)}
         for key in base:
             if key.startswith("config.") and key not in left_out:
                 identity[key] = written[key.removeprefix("config.")]
     identity.update({key: written[key] for key in _KEYS if written.get(key) is not None})
     identity["dataset"] = _this_test_set(config, written)
-    params = getattr(runner.provider, "params", None) or {}
+    params = getattr(provider, "params", None) or {}
     identity["params"] = {k: plain(v) for k, v in params.items() if k not in _PARAMS}
     identity["model_files"] = _model_files(config)
-    return _with_fingerprint(identity, runner)
+    return {**identity, **said}
 
 
 def as_written(config: DictConfig) -> dict[str, Any]:
@@ -117,9 +118,3 @@ def _model_files(config: DictConfig) -> dict[str, list[int]]:
 def _builds_its_own_way(provider: type) -> bool:
     names = ("build_dataset", "build_model", "build_env_local", "build_worker_setup_fn")
     return any(getattr(provider, n, None) is not getattr(InferenceProvider, n) for n in names)
-
-
-def _with_fingerprint(identity: dict[str, Any], runner: InferenceRunner) -> dict[str, Any]:
-    if runner.dataset_fingerprint is not None:
-        identity = {**identity, "dataset_fingerprint": runner.dataset_fingerprint}
-    return identity

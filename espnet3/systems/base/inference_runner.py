@@ -166,7 +166,7 @@ class InferenceRunner(BaseRunner):
 
     def identity(self) -> dict[str, Any]:
         """What decides the results; see `inference_identity`."""
-        return inference_identity(self, super().identity())
+        return inference_identity(self.provider, super().identity(), self.dataset_fingerprint)
 
 
 def as_keys(keys: Any) -> list[str]:

@@ -1,0 +1,123 @@
+"""What a runner class says: how one unit is computed, and how results are written.
+
+All of it is static or class methods, as workers have the class and never the instance.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from espnet3.parallel import results
+from espnet3.parallel.worker.inject import call
+
+_WRITER_HOOKS = (
+    "open_writers", "write_record", "close_writers",
+    "init_state", "reduce_state", "finalize_state",
+)  # fmt: skip
+
+
+class RunnerHooks:
+    """The part of a runner that runs in workers; see `BaseRunner`."""
+
+    per_item_output: ClassVar[bool] = False
+    """A batch's `forward` returns a list with one result for each of its items."""
+
+    @staticmethod
+    def forward(idx: Any, **env: Any) -> Any:
+        """Compute the result of one item, or of a list of items with `batch_size`.
+
+        Args:
+            idx: the item (most often a dataset index), or a list of them.
+            **env: the entries of the provider's env that the signature names.
+        """
+        raise NotImplementedError("a runner implements forward(idx, ...)")
+
+    @staticmethod
+    def open_writers(shard_dir: Path, **env: Any) -> dict[str, Any]:
+        """Open what one shard is written to; called in the worker before the first unit."""
+        return {}
+
+    @staticmethod
+    def write_record(
+        writers: dict[str, Any], result: Any, state: dict[str, Any], **env: Any
+    ) -> None:
+        """Write what `forward` returned for one unit.
+
+        Raise `RecordRejected` before anything of the record is written to lose that unit alone;
+        after any other exception the whole shard is thrown away and done again.
+
+        Args:
+            writers: what `open_writers` returned.
+            result: what `forward` returned.
+            state: of this shard: `shard_id`, `shard_dir`, `first` (position), `records`.
+            **env: the entries of the env that the signature names.
+        """
+        state.setdefault("records", []).append(result)
+
+    @staticmethod
+    def close_writers(
+        writers: dict[str, Any], state: dict[str, Any], **env: Any
+    ) -> dict[str, Any] | None:
+        """Close the shard's files; whatever lies in `shard_dir` afterwards is its result."""
+        for writer in writers.values():
+            close = getattr(writer, "close", None)
+            if callable(close):
+                close()
+        return None
+
+    @classmethod
+    def init_state(
+        cls, shard_id: int = 0, output_dir: str = "", shard_subdir: str = "", **env: Any
+    ) -> dict[str, Any]:
+        """Make the shard's directory, open its writers, and return its state."""
+        shard_dir = Path(output_dir) / shard_subdir / f"split.{shard_id}"
+        shard_dir.mkdir(parents=True, exist_ok=True)
+        if cls._keeps_json():
+            writers: dict[str, Any] = results.open_results(shard_dir)
+        else:
+            place = {"shard_id": shard_id, "output_dir": output_dir, "shard_subdir": shard_subdir}
+            writers = call(cls.open_writers, shard_dir, env={**env, **place})
+        return {
+            "shard_id": shard_id,
+            "shard_dir": str(shard_dir),
+            "_writers": writers,
+            "records": [],
+        }
+
+    @classmethod
+    def reduce_state(cls, state: dict[str, Any], result: Any, **env: Any) -> dict[str, Any]:
+        """Fold one result into the state of its shard; the default writes it."""
+        call(cls.write_record, state["_writers"], result, state, env=env)
+        return state
+
+    @classmethod
+    def finalize_state(cls, state: dict[str, Any], **env: Any) -> dict[str, Any]:
+        """Finish a shard; the default closes its writers."""
+        writers = state.pop("_writers", {})
+        state.update(call(cls.close_writers, writers, state, env=env) or {})
+        return state
+
+    @classmethod
+    def _keeps_json(cls) -> bool:
+        """Whether no hook is overridden that says how results are written."""
+        return all(_same(getattr(cls, name), getattr(RunnerHooks, name)) for name in _WRITER_HOOKS)
+
+    @classmethod
+    def _gives_one_per_item(cls) -> bool:
+        """Whether `forward` must return one result for each item of a batch."""
+        return cls.per_item_output or cls._keeps_json()
+
+    @classmethod
+    def _writer(cls, *, batched: bool) -> Callable[..., None] | None:
+        """What writes one result: `write(writers, result, state, **env)`.
+
+        None if the class folds results into its state in its own way (`reduce_state`).
+        """
+        if cls._keeps_json():
+            return results.write_results if batched else results.write_result
+        own_fold = not _same(cls.reduce_state, RunnerHooks.reduce_state)
+        return None if own_fold else cls.write_record
+
+
+def _same(one: Any, other: Any) -> bool:
+    return getattr(one, "__func__", one) is getattr(other, "__func__", other)
