@@ -33,7 +33,7 @@ lint: $(VENV)/.with-dev
 test-only: $(VENV)/.with-dev
 	$(BIN)/python -m pytest -n $(JOBS) --cov
 
-bench: $(VENV)/.with-asr
+bench: $(VENV)/.with-bench
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.with-docs

@@ -49,6 +49,8 @@ class RunConfig:
         unit_timeout: Seconds that one ``forward`` call may take.
         lease_seconds: Longest time, in seconds, that a worker keeps results uncommitted.
         prefetch: Whether the next items are loaded while ``forward`` runs.
+        resume: Go on with the run that is there. False starts over; the old run is kept until the
+            new one is complete.
         accept_changes: Resume a run although its config has changed.
         allow_overwrite_lock: Take over a run whose owner was on another host and is gone.
         limit: Stop after the first so many items, without merging.
@@ -60,6 +62,7 @@ class RunConfig:
     unit_timeout: float | None = None
     lease_seconds: float = 60.0
     prefetch: bool | None = None
+    resume: bool = True
     accept_changes: bool = False
     allow_overwrite_lock: bool = False
     limit: int | None = None

@@ -91,6 +91,7 @@ RULES: dict[str, tuple[str, Check]] = {
     "unit_timeout": ("a number of seconds above 0, or null", _or_null(_seconds)),
     "lease_seconds": ("a number of seconds above 0", _seconds),
     "prefetch": ("true, false or null", _or_null(_boolean)),
+    "resume": ("true or false", _boolean),
     "accept_changes": ("true or false", _boolean),
     "allow_overwrite_lock": ("true or false", _boolean),
     "limit": ("a whole number, 1 or more, or null", _or_null(_integer(1))),

@@ -50,8 +50,9 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
     parallel, config = get_settings()
     plan = Plan(len(items), runner.batch_size, config.limit)
     identity = runner.identity()
+    resume = runner.resume and config.resume
     with own_run(
-        runner.run_dir, items, runner.batch_size, identity, config, resume=runner.resume
+        runner.run_dir, items, runner.batch_size, identity, config, resume=resume
     ) as owned:
         run = Run(
             runner.run_dir,

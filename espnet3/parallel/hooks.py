@@ -1,6 +1,7 @@
 """What a runner class says: how one unit is computed, and how results are written.
 
-All of it is static or class methods, as workers have the class and never the instance.
+All of it is static or class methods, as workers have the class and never the instance. Nothing is
+ever passed for `*args`: with it, type checkers let a subclass name just the entries that it takes.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ class RunnerHooks:
     """A batch's `forward` returns a list with one result for each of its items."""
 
     @staticmethod
-    def forward(idx: Any, **env: Any) -> Any:
+    def forward(idx: Any, *args: Any, **env: Any) -> Any:
         """Compute the result of one item, or of a list of items with `batch_size`.
 
         Args:
@@ -33,13 +34,13 @@ class RunnerHooks:
         raise NotImplementedError("a runner implements forward(idx, ...)")
 
     @staticmethod
-    def open_writers(shard_dir: Path, **env: Any) -> dict[str, Any]:
+    def open_writers(shard_dir: Path, *args: Any, **env: Any) -> dict[str, Any]:
         """Open what one shard is written to; called in the worker before the first unit."""
         return {}
 
     @staticmethod
     def write_record(
-        writers: dict[str, Any], result: Any, state: dict[str, Any], **env: Any
+        writers: dict[str, Any], result: Any, state: dict[str, Any], *args: Any, **env: Any
     ) -> None:
         """Write what `forward` returned for one unit.
 
@@ -56,7 +57,7 @@ class RunnerHooks:
 
     @staticmethod
     def close_writers(
-        writers: dict[str, Any], state: dict[str, Any], **env: Any
+        writers: dict[str, Any], state: dict[str, Any], *args: Any, **env: Any
     ) -> dict[str, Any] | None:
         """Close the shard's files; whatever lies in `shard_dir` afterwards is its result."""
         for writer in writers.values():

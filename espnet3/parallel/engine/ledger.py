@@ -19,7 +19,7 @@ from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.coverage import Coverage
 
 VERSION = 1
-_WAYS_ON = "Nothing was changed. Use another output_dir, or `resume: false` to start over."
+_WAYS_ON = "Nothing was changed. Use another output_dir, or `run: {resume: false}` to start over."
 _NAME = re.compile(r"ledger\.(\d+)\.jsonl")
 
 

@@ -107,7 +107,7 @@ class Manifest:
         )
         raise IdentityChanged(
             f"{run_dir} holds a run over another item list: it has {what}. Positions of the two "
-            "cannot be mixed. Use `resume: false` to start over, or another output_dir."
+            "cannot be mixed. Use `run: {resume: false}` to start over, or another output_dir."
         )
 
     def check_identity(self, identity: Mapping[str, Any], run_dir: Path) -> None:
@@ -133,8 +133,8 @@ class Manifest:
             f"{run_dir} was begun with another setup; its results and new ones would be mixed:\n"
             + "".join(f"  {line}\n" for line in lines[:20])
             + (f"  ... and {len(lines) - 20} more\n" if len(lines) > 20 else "")
-            + "Either start over (`resume: false`), use another output_dir, or go on with the "
-            "results that are there (`run: {accept_changes: true}`)."
+            + "Start over (`run: {resume: false}`), use another output_dir, or go on with the results "
+            "that are there (`run: {accept_changes: true}`)."
         )
 
 

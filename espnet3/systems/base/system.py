@@ -108,8 +108,8 @@ class BaseSystem:
         results = measure(config, inference_config=self.inference_config)
         click.echo(summary_table(results))
         click.echo(
-            f"Everything lies in {config.inference_dir}: this table in metrics.md, and for each test"
-            " set hypotheses (text, *.scp, hyp.trn) and alignments (*_alignment.txt)."
+            f"Everything lies in {config.inference_dir}: this table in metrics.md, and for each"
+            " test set hypotheses (text, *.scp, hyp.trn) and alignments (*_alignment.txt)."
         )
         return results
 

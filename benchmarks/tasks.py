@@ -1,0 +1,61 @@
+"""What the items do: the same functions for espnet3 and for what it is compared with.
+
+The standard library alone, so that no peer pays for imports of ours.
+"""
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def text(idx: int) -> str:
+    """One line of text, for next to nothing."""
+    return f"utt{idx:09d} ELEVEN TWENTY SEVEN FIFTY SEVEN"
+
+
+def clock(idx: int) -> str:
+    """When it was called: seconds of the clock that all processes of a machine share."""
+    return repr(time.monotonic())
+
+
+def nap(idx: int, seconds: Sequence[float]) -> str:
+    """Take `seconds[idx]`, without a core; returns when it began and when it ended."""
+    begin = time.monotonic()
+    time.sleep(seconds[idx])
+    return f"{begin!r} {time.monotonic()!r}"
+
+
+def logged(idx: int, log: str, seconds: float) -> str:
+    """Take `seconds`, after noting in a file of this process that `idx` was begun."""
+    with open(Path(log) / str(os.getpid()), "a", encoding="ascii") as file:
+        file.write(f"{idx}\n")
+    time.sleep(seconds)
+    return f"utt{idx:06d} {idx * 2654435761 % 2**32:08x}"
+
+
+def decode(idx: int, dataset: Sequence[dict[str, Any]], model: Callable[..., Any]) -> str:
+    """Decode one utterance of the recipe; returns its line of ``text.scp``."""
+    index, again = idx % len(dataset), idx // len(dataset)
+    item = dataset[index]
+    return f"{item['utt_id']}.{again} {model(speech=item['speech'])['text']}"
+
+
+def build(task: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Build the env of a task: the keyword arguments of its function.
+
+    Args:
+        task: name of a function of this module.
+        options: those arguments; for ``decode``, the ``split`` of the recipe in the working
+            directory.
+    """
+    if task != "decode":
+        return options
+    source = Path("data/source/an4/etc")
+    model = importlib.import_module("src.pocketsphinx_model").PocketSphinxModel(
+        lm=str(source / "an4.ug.lm"), dictionary=str(source / "an4.dic")
+    )
+    dataset = importlib.import_module("dataset").Dataset(split=options["split"], recipe_dir=".")
+    return {"dataset": dataset, "model": model}
