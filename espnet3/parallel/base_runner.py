@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class BaseRunner(RunnerHooks):
         self.output_dir = Path(output_dir) if output_dir is not None else None
         self.shard_subdir = shard_subdir or ""
         self.resume = resume
+        self.name_of: Callable[[Any], str] | None = None
+        """How an item is called in messages where the driver must know it (a worker died)."""
 
     def merge(self, shard_dirs: list[Path]) -> Any:
         """Make the final result; called in the driver when every item is done.

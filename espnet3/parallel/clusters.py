@@ -69,25 +69,41 @@ def open_cluster(config: ParallelConfig) -> Iterator[Any]:
 
 
 class Session:
-    """Keeps the cluster of the last config, so that calls inside it share the workers."""
+    """Keeps clusters, so that calls inside it share the workers.
+
+    There is one for each config that was asked for. When another one is asked for, those that
+    nobody uses at that moment are closed first, as they hold memory or queue places.
+    """
 
     def __init__(self) -> None:
-        self._config: ParallelConfig | None = None
-        self._cluster: Any = None
+        self._open: list[tuple[ParallelConfig, Any]] = []
+        self._users: list[ParallelConfig] = []
 
-    def cluster(self, config: ParallelConfig) -> Any:
-        """The running cluster for `config`; one for another config is closed first."""
-        if self._config != config:
-            self.close()
-            self._cluster = start_cluster(config)
-            self._config = config
-        return self._cluster
+    @contextmanager
+    def use(self, config: ParallelConfig) -> Iterator[Any]:
+        """The running cluster for `config`, which stays open at least for this `with` block."""
+        self._users.append(config)
+        try:
+            yield self._find(config) or self._start(config)
+        finally:
+            self._users.remove(config)
 
     def close(self) -> None:
-        """Close the cluster, if there is one."""
-        if self._cluster is not None:
-            cluster, self._cluster, self._config = self._cluster, None, None
-            cluster.close()
+        """Close all clusters."""
+        while self._open:
+            self._open.pop()[1].close()
+
+    def _find(self, config: ParallelConfig) -> Any:
+        return next((cluster for known, cluster in self._open if known == config), None)
+
+    def _start(self, config: ParallelConfig) -> Any:
+        for known, cluster in list(self._open):
+            if known not in self._users:
+                self._open.remove((known, cluster))
+                cluster.close()
+        cluster = start_cluster(config)
+        self._open.append((config, cluster))
+        return cluster
 
 
 @contextmanager

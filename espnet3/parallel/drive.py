@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -31,6 +31,7 @@ class Runner(Protocol):
     output_dir: Path | None
     shard_subdir: str
     resume: bool
+    name_of: Callable[[Any], str] | None
 
     @property
     def run_dir(self) -> Path:
@@ -62,6 +63,7 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             config,
             workers=parallel.n_workers,
             durations=durations,
+            name_of=lambda position: _name(runner, items[position], position),
         )
         if not run.over:
             _execute(run, _job(runner, run), items, runner.provider, parallel)
@@ -85,6 +87,12 @@ def _check_durations(durations: Sequence[float] | None, n_items: int) -> Sequenc
         logger.warning("some durations are negative or not finite; doing without any")
         return None
     return durations
+
+
+def _name(runner: Runner, item: Any, position: int) -> str:
+    if runner.name_of is not None:
+        return runner.name_of(item)
+    return item if isinstance(item, str) else f"#{position}"
 
 
 def _job(runner: Runner, run: Run) -> Job:

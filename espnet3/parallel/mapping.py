@@ -1,6 +1,7 @@
 """The work behind `parallel_map` and `parallel_for`: chunks of elements as Dask tasks."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from espnet3.parallel.env_provider import check_env
@@ -25,6 +26,21 @@ def map_here(
         yield index, func(element, **selected)
 
 
+@contextmanager
+def env_on_workers(
+    client: "Client", setup_fn: Callable[[], dict[str, Any]] | None
+) -> Iterator[None]:
+    """Let tasks of `client` find the env of `setup_fn`; not those that come after the block."""
+    if setup_fn is None:
+        yield
+        return
+    client.register_plugin(DictReturnWorkerPlugin(setup_fn), name=DictReturnWorkerPlugin.name)
+    try:
+        yield
+    finally:
+        client.unregister_worker_plugin(DictReturnWorkerPlugin.name)
+
+
 def map_on_client(
     func: Callable[..., Any],
     elements: list[Any],
@@ -34,19 +50,18 @@ def map_on_client(
     """Call `func` on each element on the client's workers; yields (index, result) as they come."""
     from distributed import as_completed
 
-    if setup_fn is not None:
-        client.register_plugin(DictReturnWorkerPlugin(setup_fn), name="env")
     workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
     size = max(1, len(elements) // (workers * CHUNKS_PER_WORKER))
-    futures = [
-        client.submit(_call_chunk, func, first, elements[first : first + size], pure=False)
-        for first in range(0, len(elements), size)
-    ]
-    try:
-        for future in as_completed(futures):
-            yield from future.result()
-    finally:
-        client.cancel(futures)
+    with env_on_workers(client, setup_fn):
+        futures = [
+            client.submit(_call_chunk, func, first, elements[first : first + size], pure=False)
+            for first in range(0, len(elements), size)
+        ]
+        try:
+            for future in as_completed(futures):
+                yield from future.result()
+        finally:
+            client.cancel(futures)
 
 
 def _call_chunk(func: Callable[..., Any], first: int, chunk: list[Any]) -> list[tuple[int, Any]]:

@@ -134,19 +134,16 @@ def in_session() -> bool:
 @contextmanager
 def shared_cluster(config: ParallelConfig) -> Iterator[Any]:
     """The session's cluster for `config`, or one of its own outside any session."""
-    if _session is not None:
-        yield _session.cluster(config)
-        return
     from espnet3.parallel.clusters import open_cluster
 
-    with open_cluster(config) as cluster:
+    with _session.use(config) if _session is not None else open_cluster(config) as cluster:
         yield cluster
 
 
 def build_client(config: Any = None) -> "Client":
-    """Start a cluster and give a Dask client of it. Close `client.cluster` after the client.
+    """Start a cluster and give a Dask client of it.
 
-    `get_client` closes both. Inside a session the client is one of the session's cluster.
+    Whoever calls closes the client, then `client.cluster`; `get_client` does both by itself.
 
     Args:
         config: a `parallel:` block, which is then set as `set_parallel` does; None for what is set.
@@ -154,18 +151,11 @@ def build_client(config: Any = None) -> "Client":
     Raises:
         ConfigError: if the block is wrong, or None was given and nothing is set.
     """
-    if config is not None:
-        set_parallel(config)
-    elif _settings is None:
-        raise ConfigError("nothing says where to run: call set_parallel first, or give a config")
-    parallel = get_settings()[0]
     from distributed import Client
 
-    if _session is not None:
-        return Client(_session.cluster(parallel))
     from espnet3.parallel.clusters import start_cluster
 
-    return Client(start_cluster(parallel))
+    return Client(start_cluster(_asked_for(config)))
 
 
 @contextmanager
@@ -174,23 +164,31 @@ def get_client(
 ) -> "Iterator[Client]":
     """A Dask client for the length of a `with` block; client and cluster are closed at its end.
 
+    Inside a session the cluster is the session's, and stays.
+
     Args:
         config: as for `build_client`.
         setup_fn: builds an env in each worker process, before its first task. Functions wrapped by
             `wrap_func_with_worker_env` get it.
     """
-    client = build_client(config)
-    cluster = client.cluster
-    try:
-        if setup_fn is not None:
-            from espnet3.parallel.worker_env import DictReturnWorkerPlugin
+    from distributed import Client
 
-            client.register_plugin(DictReturnWorkerPlugin(setup_fn), name="env")
+    from espnet3.parallel.mapping import env_on_workers
+
+    with (
+        shared_cluster(_asked_for(config)) as cluster,
+        Client(cluster) as client,
+        env_on_workers(client, setup_fn),
+    ):
         yield client
-    finally:
-        client.close()
-        if _session is None and cluster is not None:
-            cluster.close()
+
+
+def _asked_for(config: Any) -> ParallelConfig:
+    if config is not None:
+        set_parallel(config)
+    elif _settings is None:
+        raise ConfigError("nothing says where to run: call set_parallel first, or give a config")
+    return get_settings()[0]
 
 
 def parallel_map(

@@ -90,6 +90,7 @@ def own_run(
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = OwnerLock.acquire(run_dir, overwrite=config.allow_overwrite_lock)
     try:
+        (run_dir / "logs").mkdir(exist_ok=True)
         if not resume:
             _set_aside(run_dir)
         manifest = _check_or_begin(run_dir, items, batch_size, identity, config)

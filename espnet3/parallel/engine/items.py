@@ -42,7 +42,9 @@ def digest_items(items: Sequence[Any]) -> str:
 
 
 def _equal_range(items: Sequence[Any]) -> range | None:
-    if not items or type(items[0]) is not int:
+    if not items:
+        return range(0)
+    if type(items[0]) is not int:
         return None
     step = items[1] - items[0] if len(items) > 1 and type(items[1]) is int else 1
     if step == 0:

@@ -133,8 +133,8 @@ class Manifest:
             f"{run_dir} was begun with another setup; its results and new ones would be mixed:\n"
             + "".join(f"  {line}\n" for line in lines[:20])
             + (f"  ... and {len(lines) - 20} more\n" if len(lines) > 20 else "")
-            + "Start over (`run: {resume: false}`), use another output_dir, or go on with the results "
-            "that are there (`run: {accept_changes: true}`)."
+            + "Start over (`run: {resume: false}`), use another output_dir, or go on with what is "
+            "there (`run: {accept_changes: true}`)."
         )
 
 

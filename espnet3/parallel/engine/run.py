@@ -39,6 +39,7 @@ class Run:
         *,
         workers: int = 1,
         durations: Sequence[float] | None = None,
+        name_of: Callable[[int], str] = "#{}".format,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.run_dir = run_dir
@@ -50,6 +51,7 @@ class Run:
         self.n_workers = workers
         self._ledger = ledger
         self._clock = clock
+        self._name_of = name_of
         self._began: float | None = None
         self._progress: Progress | None = None
         self._seconds, self._counted = 0.0, 0  # in `forward` and positions, accepted in this epoch
@@ -270,7 +272,8 @@ class Run:
                 self._dealer.give_back_alone(position, position + 1)
         else:
             what = f"{kills} workers died while they worked on this item"
-            failure = UnitFailure(first, stop, f"#{first}", "forward", KILLED, what, "")
+            name = self._name_of(first)
+            failure = UnitFailure(first, stop, name, "forward", KILLED, what, "")
             self._take_failure(failure, "")
 
     def _stop_if_hopeless(self) -> None:

@@ -15,6 +15,7 @@ from espnet3.parallel.engine.coverage import Shard
 PREFIX = "split."
 _NAME = re.compile(r"split\.(\d+)")
 _EPOCH_DIGITS, _LEASE_DIGITS = 4, 6
+_MADE_HERE = re.compile(rf"split\.1\d+(?P<epoch>\d{{{_EPOCH_DIGITS}}})\d{{{_LEASE_DIGITS}}}")
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,17 @@ class ShardNaming:
                 f"{10**_EPOCH_DIGITS - 1} starts of {10**_LEASE_DIGITS - 1} leases; use another "
                 "output_dir, or `resume: false`"
             )
-        digits = f"1{first:0{self._width}d}{self.epoch:0{_EPOCH_DIGITS}d}{lease:0{_LEASE_DIGITS}d}"
+        width = len(str(max(0, self.n_positions - 1)))
+        digits = f"1{first:0{width}d}{self.epoch:0{_EPOCH_DIGITS}d}{lease:0{_LEASE_DIGITS}d}"
         return int(digits)
 
     def made_until_now(self, name: str) -> bool:
-        """Whether `name` is a shard directory of this run, of this epoch or an older one."""
-        match = _NAME.fullmatch(name)
-        if not match or len(match[1]) != 1 + self._width + _EPOCH_DIGITS + _LEASE_DIGITS:
-            return False
-        return int(match[1][-_EPOCH_DIGITS - _LEASE_DIGITS : -_LEASE_DIGITS]) <= self.epoch
+        """Whether `name` is a shard directory made in this epoch or an older one.
 
-    @property
-    def _width(self) -> int:
-        return len(str(max(0, self.n_positions - 1)))
+        One of another run that was here before counts too; it may have had more or fewer positions.
+        """
+        match = _MADE_HERE.fullmatch(name)
+        return match is not None and int(match["epoch"]) <= self.epoch
 
 
 def shard_name(shard_id: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import cloudpickle
 
-from espnet3.errors import EnvBuildError, RunStopped
+from espnet3.errors import ConfigError, EnvBuildError, RunStopped
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.report import LeaseReport
@@ -42,12 +42,19 @@ def run_on_cluster(
     """Do all leases of a run on the workers of `parallel`.
 
     Raises:
+        ConfigError: if the provider cannot be sent to workers, or its env does not fit the runner.
         EnvBuildError: naming the provider, the first worker that failed, and the cause.
         RunStopped: if no worker comes, or none stays.
     """
     from distributed import Client
 
-    blob = cloudpickle.dumps((job, setup))
+    try:
+        blob = cloudpickle.dumps((job, setup))
+    except Exception as error:
+        raise ConfigError(
+            f"{job.provider} or {job.runner.__name__} cannot be sent to workers ({error}); what "
+            "build_worker_setup_fn() returns may capture a config, but no lock, file or model"
+        ) from error
     with shared_cluster(parallel) as cluster, Client(cluster) as client:
         hub = Hub(cluster.scheduler, job.token)
         hub.install()
@@ -99,6 +106,8 @@ class _Driver:
                 self._say_what_is_waited_for()
             if self.hub.inbox.empty():
                 self.run.flush()
+        if self.env_failure and self.env_failure.is_config:
+            raise ConfigError(self.env_failure.error)
         if self.env_failure:
             raise EnvBuildError(
                 f"{self.job.provider} could not build its env in worker {self.env_failure.name} "
@@ -184,7 +193,6 @@ class _Driver:
     def _env_failed(self, failure: messages.EnvFailed) -> None:
         if self.env_built:  # one worker's own trouble: the others go on without it
             logger.error("worker %s could not build its env: %s", failure.name, failure.error)
-            self.run.lost_idle()
         elif self.env_failure is None:
             self.env_failure = failure
             self.run.stop(f"{self.job.provider} could not build its env")

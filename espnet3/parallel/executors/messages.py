@@ -33,6 +33,8 @@ class EnvFailed:
     name: str
     error: str
     traceback: str
+    is_config: bool = False
+    """What was built does not fit, or is nothing that can be: the user's to correct."""
 
 
 @dataclass(frozen=True)

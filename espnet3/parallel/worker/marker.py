@@ -17,7 +17,7 @@ class Marker:
     """Written by one worker process: the lease and the first position of the unit in hand."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # The directory is the driver's to make: a worker that comes late must not make it again.
         # Written, not truncated to size: a store into a hole of a full disk is a SIGBUS.
         path.write_bytes(bytes(_SIZE))
         with path.open("r+b") as f:

@@ -8,6 +8,7 @@ from typing import Any
 
 import cloudpickle
 
+from espnet3.errors import ConfigError
 from espnet3.parallel.executors import messages
 from espnet3.parallel.worker.env import env_for
 from espnet3.parallel.worker.job import Job
@@ -33,7 +34,9 @@ def serve(token: str, blob: bytes) -> None:
         job, setup = cloudpickle.loads(blob)
         lease_worker = _prepare(job, setup, name)
     except BaseException as error:  # sys.exit() in a task would hang it
-        pull(messages.EnvFailed(name, f"{type(error).__name__}: {error}", traceback.format_exc()))
+        what = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+        is_config = isinstance(error, ConfigError)
+        pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config))
         return
     worker.handlers[messages.DRAIN] = lambda **_: lease_worker.draining.set()
     work = pull(messages.Hello(name, str(job.marker_path(lease_worker.name))))

@@ -91,6 +91,9 @@ def _prepare(config: DictConfig, plan: InferencePlan, name: str) -> _Job:
     _check_ids(dataset, name, n_items)
     durations = _durations(dataset, name, n_items)
     runner = _make_runner(plan, provider, Path(plan.inference_dir) / name)
+    utt_id = getattr(dataset, "utt_id", None)
+    if callable(utt_id):
+        runner.name_of = utt_id
     fingerprint = getattr(dataset, "fingerprint", None)
     if callable(fingerprint) and hasattr(runner, "dataset_fingerprint"):
         runner.dataset_fingerprint = str(fingerprint())

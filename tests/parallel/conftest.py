@@ -1,0 +1,55 @@
+"""Settings, a cluster to share, and the way to `workloads` for worker processes."""
+
+import sys
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from espnet3.parallel.parallel import parallel_session, reset_parallel, set_parallel
+
+# Worker processes get this process's path, so they can import what tests hand them by name.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_set():
+    reset_parallel()
+    yield
+    reset_parallel()
+
+
+@pytest.fixture(autouse=True)
+def _by_value(request):
+    """Workers cannot import a test module: what a test defines travels whole."""
+    cloudpickle.register_pickle_by_value(request.module)
+    yield
+    cloudpickle.unregister_pickle_by_value(request.module)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One cluster for a module's tests, started by the first that wants workers."""
+    with parallel_session():
+        yield
+
+
+@pytest.fixture(params=[1, 2], ids=["in process", "two workers"])
+def n_workers(request, cluster):
+    """Run here, and on two workers."""
+    set_parallel({"n_workers": request.param})
+    return request.param
+
+
+@pytest.fixture
+def two_workers(cluster):
+    """Run on two workers."""
+    set_parallel({"n_workers": 2})
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Where workloads note what they did."""
+    path = tmp_path / "log"
+    path.mkdir()
+    return path

@@ -1,0 +1,445 @@
+"""What is kept, repeated and said when drivers, workers and items die or fail."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from workloads import (
+    Awkward,
+    Lines,
+    Provider,
+    Squares,
+    forget,
+    forwards,
+    lines_of,
+    notes,
+    pids,
+    tell,
+)
+
+import espnet3
+from espnet3.errors import RecordRejected, RunFailed, RunInUse, RunStopped
+from espnet3.parallel.engine.directory import read_summary
+from espnet3.parallel.parallel import parallel_session, set_parallel
+
+DEADLINE = 60.0  # seconds after which a condition is given up
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def await_that(condition, driver=None):
+    """Wait for something that another process brings about."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        if driver is not None and driver.poll() is not None:
+            pytest.fail(f"the driver ended with {driver.returncode}")
+        if time.monotonic() > deadline:
+            pytest.fail("it did not come about")
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def start_driver(log, out):
+    """Start a driver in a process of its own."""
+    started = []
+
+    def start(n_items, **parallel):
+        root = str(Path(espnet3.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        script = Path(__file__).with_name("run_workload.py")
+        arguments = [str(out), str(log), str(n_items), json.dumps(parallel)]
+        with (log / "driver.txt").open("ab") as text:
+            process = subprocess.Popen(
+                [sys.executable, str(script), *arguments],
+                env={**os.environ, "PYTHONPATH": path},
+                stdout=text,
+                stderr=text,
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def committed(out):
+    """Positions of all shards on disk, named by a ledger or not."""
+    records = [json.loads(path.read_text()) for path in out.glob("split.*/done")]
+    return {i for r in records for i in range(r["first"], r["last"] + 1)}
+
+
+def failing(call):
+    """The RunFailed that a call ends with."""
+    with pytest.raises(RunFailed) as caught:
+        call()
+    return caught.value
+
+
+def failed_positions(error):
+    return [failure["position"] for failure in error.failures]
+
+
+def failure_log(out):
+    return [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+
+
+def is_running(pid):
+    """Whether a process that is nobody's child here still does anything."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# drivers that die
+
+
+@pytest.mark.parametrize(
+    # On two workers, leases of one item each, so that one worker cannot hold both items.
+    ("before", "after", "lease_seconds"),
+    [(1, 2, 1e-3), (2, 1, 1e-6)],
+)
+def test_killed_driver_loses_only_what_was_in_flight(
+    log, out, start_driver, cluster, before, after, lease_seconds
+):
+    with parallel_session(run={"limit": 20}):
+        Lines(Provider(log), output_dir=out)(range(60))
+    for item in (40, 57):
+        tell(log, item, "hold")
+    driver = start_driver(60, n_workers=before, lease_seconds=lease_seconds)
+    await_that(lambda: len(notes(log, "held")) == before, driver)
+    begun, kept = set(forwards(log)), committed(out)
+    driver.kill()
+    driver.wait()
+    await_that(lambda: not any(map(is_running, pids(log) - {os.getpid(), driver.pid})))
+    for item in (40, 57):
+        tell(log, item, None)
+    assert kept >= set(range(20))
+    assert 40 in begun - kept
+    assert read_summary(out).finished is False
+
+    set_parallel({"n_workers": after})
+    assert Lines(Provider(log), output_dir=out)(range(60)) == lines_of(range(60))
+    done = Counter(forwards(log))
+    assert set(done) == set(range(60))
+    assert {item for item, times in done.items() if times > 1} == begun - kept
+    assert max(done.values()) == 2
+    assert read_summary(out).finished is True
+
+
+def test_driver_that_dies_again_and_again_gets_there(log, out, start_driver):
+    deadly = [0, 5, 6, 19]
+    for item in deadly:
+        tell(log, item, "kill once")
+    for _ in deadly:
+        assert start_driver(20, lease_seconds=1e-6).wait(DEADLINE) == -signal.SIGKILL
+    assert start_driver(20).wait(DEADLINE) == 0
+    assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(20))
+    assert forwards(log) == sorted([*range(20), *deadly])
+
+
+def test_second_driver_is_told_who_owns_the_run(log, out, start_driver):
+    tell(log, 3, "hold")
+    driver = start_driver(10)
+    await_that(lambda: notes(log, "held"), driver)
+    for resume in (True, False):
+        with pytest.raises(RunInUse, match=f"is owned by pid {driver.pid} on "):
+            Lines(Provider(log), output_dir=out, resume=resume)(range(10))
+    tell(log, 3, None)
+    assert driver.wait(DEADLINE) == 0
+    assert forwards(log) == list(range(10))
+    assert Lines(Provider(log), output_dir=out)(range(10)) == lines_of(range(10))
+
+
+def test_second_call_of_the_same_process_is_refused(log, out):
+    class Nested(Squares):
+        def merge(self, shard_dirs):
+            with pytest.raises(RunInUse, match="another runner call of this process"):
+                Squares(self.provider, output_dir=out)(range(3))
+            return super().merge(shard_dirs)
+
+    assert Nested(Provider(log), output_dir=out)(range(3)) == [0, 1, 4]
+
+
+# workers that die
+
+
+def test_killed_workers_are_replaced(log, out, two_workers):
+    tell(log, 3, "kill once")
+    tell(log, 30, "kill once")
+    assert Lines(Provider(log), output_dir=out)(range(50)) == lines_of(range(50))
+    done = Counter(forwards(log))
+    assert done[3] == done[30] == 2
+    assert len(pids(log)) >= 3
+    assert os.getpid() not in pids(log)
+
+
+def test_item_that_always_kills_is_set_aside(log, out, two_workers):
+    tell(log, 7, "kill")
+    runner = Lines(Provider(log), output_dir=out)
+    error = failing(lambda: runner(range(30)))
+    assert failed_positions(error) == [7]
+    assert error.failures[0]["error"] == "WorkerKilled"
+    assert "position 7 " in str(error)
+    assert "2 workers died while they worked on this item" in str(error)
+    assert committed(out) == set(range(30)) - {7}
+    assert Counter(forwards(log))[7] == 2
+
+    forget(log)  # it is not tried again, which would kill again
+    assert failed_positions(failing(lambda: runner(range(30)))) == [7]
+    with parallel_session(run={"on_error": "skip"}):
+        assert runner(range(30)) == lines_of(i for i in range(30) if i != 7)
+    assert forwards(log) == []
+
+
+def test_batch_that_kills_is_taken_apart(log, out, cluster):
+    tell(log, 6, "kill")
+    set_parallel({"n_workers": 2, "max_kills": 1})
+    runner = Lines(Provider(log), output_dir=out, batch_size=4)
+    assert failed_positions(failing(lambda: runner(range(12)))) == [6]
+    assert committed(out) == set(range(12)) - {6}
+
+
+def test_worker_that_dies_at_a_commit_blames_no_item(log, out, cluster):
+    class Deadly(Lines):
+        @staticmethod
+        def close_writers(writers, state, log):
+            if 5 in range(state["first"], state["first"] + len(state["records"])):
+                flag = Path(log) / "died"
+                if not flag.exists():
+                    flag.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return Lines.close_writers(writers, state)
+
+    set_parallel({"n_workers": 2, "max_kills": 1})
+    assert Deadly(Provider(log), output_dir=out)(range(10)) == lines_of(range(10))
+    assert (log / "died").exists()
+
+
+# items that fail
+
+
+def test_exception_costs_its_item_alone_and_is_told_in_full(log, out, n_workers):
+    tell(log, 5, "raise")
+    runner = Lines(Provider(log), output_dir=out)
+    error = failing(lambda: runner(range(20)))
+    text = str(error)
+    assert "1 of 20 items failed (1 ValueError); 19 are done" in text
+    assert "utt5  position 5  in forward: ValueError: item 5 is bad" in text
+    assert str(out / "failures.jsonl") in text
+    assert "on_error: skip" in text
+    assert isinstance(error.__cause__, ValueError)
+    assert error.__cause__.args == ("item 5 is bad",)
+    assert "in misbehave" in "".join(traceback.format_exception(error.__cause__))
+    assert failed_positions(error) == [5]
+    assert forwards(log) == list(range(20))
+    assert committed(out) == set(range(20)) - {5}
+    assert notes(log, "merges") == []
+    (line,) = failure_log(out)
+    assert (line["utterance"], line["position"], line["step"]) == ("utt5", 5, "forward")
+    assert "in misbehave" in line["traceback"]
+
+
+def test_next_run_retries_only_what_failed(log, out, n_workers):
+    for item in (5, 12):
+        tell(log, item, "raise")
+    runner = Lines(Provider(log), output_dir=out)
+    assert failed_positions(failing(lambda: runner(range(20)))) == [5, 12]
+    forget(log)
+    tell(log, 5, None)
+    assert failed_positions(failing(lambda: runner(range(20)))) == [12]
+    assert forwards(log) == [5, 12]
+    forget(log)
+    tell(log, 12, None)
+    assert runner(range(20)) == lines_of(range(20))
+    assert forwards(log) == [12]
+
+
+def test_failed_batch_is_split_until_the_bad_item_stands_alone(log, out, n_workers):
+    tell(log, 6, "raise")
+    runner = Lines(Provider(log), output_dir=out, batch_size=4)
+    assert failed_positions(failing(lambda: runner(range(12)))) == [6]
+    assert [(f["position"], f["last"]) for f in failure_log(out)] == [(4, 7), (6, 7), (6, 6)]
+    assert committed(out) == set(range(12)) - {6}
+    forget(log)
+    tell(log, 6, None)
+    assert runner(range(12)) == lines_of(range(12))
+    assert forwards(log) == [6]
+
+
+@pytest.mark.parametrize("what", ["exit", "awkward"])
+def test_odd_exceptions_cost_their_item_alone_too(log, out, n_workers, what):
+    tell(log, 2, what)
+    error = failing(lambda: Lines(Provider(log), output_dir=out)(range(6)))
+    assert failed_positions(error) == [2]
+    kind = {"exit": SystemExit, "awkward": Awkward}[what]
+    assert error.failures[0]["error"] == kind.__name__
+    if n_workers == 1 or what == "exit":
+        assert isinstance(error.__cause__, kind)
+    assert committed(out) == {0, 1, 3, 4, 5}
+
+
+def test_skip_publishes_without_what_failed(log, out, cluster, caplog):
+    for n_workers in (1, 2):
+        tell(log, 5, "raise")
+        place = out / str(n_workers)
+        set_parallel({"n_workers": n_workers, "on_error": "skip"})
+        runner = Lines(Provider(log), output_dir=place)
+        assert runner(range(12)) == lines_of(i for i in range(12) if i != 5)
+        assert "utt5 (position 5) failed in forward: ValueError" in caplog.text
+        forget(log)
+        assert runner(range(12)) == lines_of(i for i in range(12) if i != 5)
+        assert forwards(log) == []
+        tell(log, 5, None)
+        set_parallel({"n_workers": n_workers, "on_error": "finish"})
+        assert runner(range(12)) == lines_of(range(12))
+        assert forwards(log) == [5]
+        forget(log)
+
+
+def test_skip_with_nothing_left(log, out):
+    tell(log, 0, "raise")
+    set_parallel({"on_error": "skip"})
+    assert Squares(Provider(log), output_dir=out)([0]) == []
+
+
+def test_raise_stops_at_once(log, out):
+    tell(log, 5, "raise")
+    tell(log, 7, "raise")
+    set_parallel({"on_error": "raise"})
+    runner = Lines(Provider(log), output_dir=out)
+    error = failing(lambda: runner(range(20)))
+    assert failed_positions(error) == [5]
+    assert "stopped early: on_error is raise" in str(error)
+    assert forwards(log) == list(range(6))
+    assert committed(out) == set(range(5))
+    for item in (5, 7):
+        tell(log, item, None)
+    forget(log)
+    assert runner(range(20)) == lines_of(range(20))
+    assert forwards(log) == list(range(5, 20))
+
+
+def test_raise_stops_all_workers(log, out, cluster):
+    tell(log, 0, "raise")
+    set_parallel({"n_workers": 2, "on_error": "raise"})
+    error = failing(lambda: Lines(Provider(log), output_dir=out)(range(50)))
+    assert failed_positions(error) == [0]
+    assert "stopped early: on_error is raise" in str(error)
+    assert isinstance(error.__cause__, ValueError)
+
+
+def test_max_failures(log, out):
+    for item in (2, 4, 6):
+        tell(log, item, "raise")
+    set_parallel({"max_failures": 1})
+    error = failing(lambda: Lines(Provider(log), output_dir=out)(range(10)))
+    assert failed_positions(error) == [2, 4]
+    assert "stopped early: more than max_failures = 1 items failed" in str(error)
+    assert forwards(log) == list(range(5))
+
+
+def test_three_alike_without_any_success_stop_the_run(log, out, n_workers):
+    for item in range(100):
+        tell(log, item, "raise")
+    error = failing(lambda: Lines(Provider(log), output_dir=out)(range(100)))
+    assert "the first 3 items all failed with ValueError" in str(error)
+    assert len(forwards(log)) <= 2 + n_workers
+
+
+# hooks that fail
+
+
+def writing(error_of):
+    """A runner whose `write_record` raises for utterance 5, after half a line was written."""
+
+    class Failing(Lines):
+        @staticmethod
+        def write_record(writers, result, state, **env):
+            if result["utt_id"] == "utt5":
+                error = error_of()
+                if not isinstance(error, RecordRejected):
+                    writers["text"].write("half a li")
+                raise error
+            Lines.write_record(writers, result, state)
+
+    return Failing
+
+
+@pytest.mark.parametrize("error_class", [RecordRejected, KeyError])
+def test_record_that_cannot_be_written_costs_its_item_alone(log, out, n_workers, error_class):
+    runner = writing(lambda: error_class("no text"))(Provider(log), output_dir=out)
+    error = failing(lambda: runner(range(10)))
+    assert failed_positions(error) == [5]
+    assert "utt5  position 5  in write_record: " in str(error)
+    assert isinstance(error.__cause__, error_class)
+    if error_class is RecordRejected:  # nothing else had to be done twice
+        assert forwards(log) == list(range(10))
+    with parallel_session(run={"on_error": "skip"}):
+        assert runner(range(10)) == lines_of(i for i in range(10) if i != 5)
+
+
+def test_full_disk_stops_the_run_and_keeps_what_was_committed(log, out, n_workers):
+    full = log / "full"
+    full.touch()
+
+    class OnFullDisk(Lines):
+        @staticmethod
+        def write_record(writers, result, state, **env):
+            if result["utt_id"] == "utt5" and full.exists():
+                raise OSError(errno.ENOSPC, "No space left on device")
+            Lines.write_record(writers, result, state)
+
+    runner = OnFullDisk(Provider(log), output_dir=out)
+    with pytest.raises(RunStopped, match="write_record failed.*No space left") as caught:
+        runner(range(10))
+    assert isinstance(caught.value.__cause__, OSError)
+    assert not (out / "text").exists()
+    full.unlink()
+    assert runner(range(10)) == lines_of(range(10))
+
+
+@pytest.mark.parametrize("hook", ["open_writers", "close_writers"])
+def test_hook_of_a_whole_shard_that_fails_stops_the_run(log, out, n_workers, hook):
+    broken = log / "broken"
+    broken.touch()
+
+    def fail_first(*args, **env):
+        if broken.exists():
+            raise RuntimeError("no such codec")
+        return getattr(Lines, hook)(*args, **env)
+
+    runner_class = type("Failing", (Lines,), {hook: staticmethod(fail_first)})
+    runner = runner_class(Provider(log), output_dir=out)
+    with pytest.raises(RunStopped, match=f"{hook} failed.*RuntimeError: no such codec") as caught:
+        runner(range(10))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert committed(out) == set()
+    broken.unlink()
+    assert runner(range(10)) == lines_of(range(10))
+
+
+def test_everything_together_gives_the_bytes_of_a_calm_run(log, out, two_workers):
+    for item, what in ((3, "raise"), (11, "kill once"), (25, "awkward"), (33, "exit")):
+        tell(log, item, what)
+    runner = Lines(Provider(log), output_dir=out, batch_size=5)
+    assert failed_positions(failing(lambda: runner(range(40)))) == [3, 25, 33]
+    for item in (3, 25, 33):
+        tell(log, item, None)
+    assert runner(range(40)) == lines_of(range(40))
+    assert (out / "text").read_bytes() in lines_of(range(40))
+    leftovers = {path.name for path in out.iterdir() if path.name.startswith("split.")}
+    assert len(leftovers) == len(list(out.glob("split.*/done")))
