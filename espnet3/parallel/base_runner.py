@@ -1,5 +1,6 @@
 """Runners: one static `forward(idx, **env)`, and how its results are written and merged."""
 
+import inspect
 import os
 import shutil
 import tempfile
@@ -35,7 +36,7 @@ class BaseRunner(RunnerHooks):
             removed when the new run is complete.
 
     Raises:
-        ConfigError: if `batch_size` is not a positive integer.
+        ConfigError: if `batch_size` is not a positive integer, or `forward` takes `self`.
     """
 
     def __init__(
@@ -48,6 +49,11 @@ class BaseRunner(RunnerHooks):
     ) -> None:
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise ConfigError(f"batch_size must be a positive integer or None, not {batch_size!r}")
+        if inspect.isfunction(inspect.getattr_static(type(self), "forward")):
+            raise ConfigError(
+                f"{type(self).__name__}.forward must be a @staticmethod or @classmethod: workers "
+                "have the class, not this object"
+            )
         self.provider = provider
         self.batch_size = batch_size
         self.output_dir = Path(output_dir) if output_dir is not None else None

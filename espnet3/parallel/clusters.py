@@ -1,12 +1,15 @@
 """Making Dask clusters with settings that fit leases, and sharing one in a session."""
 
 import logging
+import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from espnet3.errors import ConfigError
+from espnet3.errors import ConfigError, RunStopped
 from espnet3.parallel.backends import local
 from espnet3.parallel.config import ParallelConfig
 
@@ -34,7 +37,8 @@ def start_cluster(config: ParallelConfig) -> Any:
         A running `distributed.deploy.Cluster`; whoever asked for it closes it.
 
     Raises:
-        ConfigError: if the backend is not built yet.
+        ConfigError: if the backend is not built yet, or the program cannot be imported by workers.
+        RunStopped: if the workers could not start.
     """
     import dask
     import distributed  # noqa: F401  (loads its defaults, which ours are laid over)
@@ -52,8 +56,15 @@ def start_cluster(config: ParallelConfig) -> Any:
         },
     }
     # All of them are read while the cluster starts; replaced workers get copies.
-    with dask.config.set(settings), _unchanged_environ():
-        cluster = local.make_cluster(config)
+    _check_main_module()
+    try:
+        with dask.config.set(settings), _unchanged_environ(), _without_sigint():
+            cluster = local.make_cluster(config)
+    except RuntimeError as error:  # all that Dask says: "Nanny failed to start."
+        raise RunStopped(
+            "the worker processes could not start; what they said stands above. Each imports the "
+            'program first: is what it runs under `if __name__ == "__main__":`?'
+        ) from (error if logger.isEnabledFor(logging.DEBUG) else None)
     logger.info("%d local workers are up", config.n_workers)
     return cluster
 
@@ -104,6 +115,39 @@ class Session:
         cluster = start_cluster(config)
         self._open.append((config, cluster))
         return cluster
+
+
+def _check_main_module() -> None:
+    """Worker processes import the program's main file first; see that they can, and may.
+
+    Raises:
+        ConfigError: if they cannot, or if this process is such a worker that got here by importing.
+    """
+    if getattr(multiprocessing.process.current_process(), "_inheriting", False):
+        raise ConfigError(
+            "a worker process that imported this program would start workers of its own; put what "
+            'is run under `if __name__ == "__main__":`'
+        )
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    if path is not None and not os.path.exists(path):
+        raise ConfigError(
+            f"worker processes cannot import the program {path}; write it into a file, or use one "
+            "worker"
+        )
+
+
+@contextmanager
+def _without_sigint() -> Iterator[None]:
+    """Block Ctrl-C for the threads and processes that are started meanwhile, for all their life.
+
+    The terminal sends it to the whole process group, but only the driver is to answer it. Here it
+    comes when the block ends.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

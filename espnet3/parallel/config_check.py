@@ -51,6 +51,25 @@ REPLACED: dict[str, str] = {
 }
 """Keys of ESPnet2 and of neighbouring tools, and what is written instead."""
 
+MISPLACED: dict[str, str] = {
+    **{
+        key: f"is not read here; {REPLACED[key]}"
+        for key in (
+            *("nj", "inference_nj", "ngpu", "gpu_inference", "n_jobs", "num_workers"),
+            *("train_cmd", "decode_cmd", "cuda_cmd"),
+        )
+    },
+    "n_workers": "is not read here; it belongs in parallel:",
+    **dict.fromkeys(
+        (
+            *("on_error", "max_failures", "max_kills", "unit_timeout", "lease_seconds"),
+            *("resume", "accept_changes", "allow_overwrite_lock"),
+        ),
+        "is not read here; it belongs in run:",
+    ),
+}
+"""Keys on the top level of a recipe's config that would be ignored there, and what to do."""
+
 Check = Callable[[Any], bool]
 
 

@@ -15,6 +15,7 @@ from espnet3.parallel.engine.progress import duration
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import model_key, setup_function
 from espnet3.parallel.parallel import get_settings
+from espnet3.parallel.signals import Interruption, caught
 from espnet3.parallel.worker.job import Job
 
 if TYPE_CHECKING:
@@ -65,13 +66,22 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             durations=durations,
             name_of=lambda position: _name(runner, items[position], position),
         )
+        _say_what_is_there(run)
         if not run.over:
-            _execute(run, _job(runner, run), items, runner.provider, parallel)
+            with caught() as interruption:
+                _execute(run, _job(runner, run), items, runner.provider, parallel, interruption)
+            if interruption.signal is not None:
+                done = len(run.coverage.accepted)
+                logger.warning(
+                    "%s; %d of %d items are done and kept in %s; the same command goes on there",
+                    interruption.reason, done, plan.n_positions, run.run_dir,
+                )  # fmt: skip
+            interruption.raise_if_any()
         run.raise_if_failed()
         if plan.goal < plan.n_positions:
             logger.info(
-                "%d of %d items are done in %s; nothing is merged before all are",
-                len(run.coverage.accepted), plan.n_positions, run.run_dir,
+                "the first %d of %d items are done in %s; a limited run is not merged",
+                plan.goal, plan.n_positions, run.run_dir,
             )  # fmt: skip
             return None
         return _merge(runner, owned)
@@ -110,22 +120,42 @@ def _job(runner: Runner, run: Run) -> Job:
 
 
 def _execute(
-    run: Run, job: Job, items: Sequence[Any], provider: Any, parallel: ParallelConfig
+    run: Run,
+    job: Job,
+    items: Sequence[Any],
+    provider: Any,
+    parallel: ParallelConfig,
+    interruption: Interruption,
 ) -> None:
     began, to_do = time.monotonic(), run.n_left
     if parallel.env == "local" and parallel.n_workers == 1:
         from espnet3.parallel.executors.in_process import run_in_process
 
-        run_in_process(run, job, items, provider)
+        run_in_process(run, job, items, provider, interruption)
     else:
         from espnet3.parallel.executors.dask_pull import run_on_cluster
 
-        run_on_cluster(run, job, items, setup_function(provider), parallel)
+        run_on_cluster(run, job, items, setup_function(provider), parallel, interruption)
     took = duration(time.monotonic() - began)
     logger.info("%d items in %s; %d are left", to_do - run.n_left, took, run.n_left)
+
+
+def _say_what_is_there(run: Run) -> None:
+    done = len(run.coverage.accepted)
+    if run.over and done:
+        logger.info("all %d items were done before; merging them again", done)
+    elif done:
+        logger.info("%d of %d items were done before", done, run.plan.n_positions)
 
 
 def _merge(runner: Runner, owned: OpenRun) -> Any:
     value = runner.merge(check_shards(owned))
     seal(owned)
+    failed, n = len(owned.ledger.coverage.failed), owned.manifest.positions
+    if failed:
+        logger.warning(
+            "published %d of %d items; %d failed and are left out (see %s); the next run tries "
+            "them again",
+            n - failed, n, failed, owned.run_dir / "failures.jsonl",
+        )  # fmt: skip
     return value

@@ -35,9 +35,8 @@ def select_stages(
     selected = [stage for stage in stages if "all" in wanted or stage.name in wanted]
     for stage in selected:
         reason = why_not_built(system_class, stage.name)
-        if reason:
-            hint = "; name the stages to run instead of all" if "all" in wanted else ""
-            problems.append(f"--stages {stage.name}: {reason}{hint}")
+        if reason and stage.name in wanted:
+            problems.append(f"--stages {stage.name}: {reason}")
     built = [stage for stage in selected if not why_not_built(system_class, stage.name)]
     return built, problems
 
@@ -95,6 +94,7 @@ def check_role(role: str, loaded: LoadedConfig, configs: Mapping[str, LoadedConf
         reason = why_not_importable(name)
         if reason:
             problems.append(f"{loaded.where(key)}: {reason}")
+    problems += _check_misplaced(plain, loaded)
     problems += _check_blocks(plain, loaded)
     if role == "inference":
         problems += _check_inference(plain, loaded)
@@ -122,6 +122,13 @@ def _how_to_place(stage: StageSpec, configs: Mapping[str, LoadedConfig]) -> str:
     if stage.log_dir in ("inference_dir", "exp_dir") and "training" not in configs:
         return ", set exp_dir or exp_tag, or give --training_config"
     return ""
+
+
+def _check_misplaced(plain: dict[str, Any], loaded: LoadedConfig) -> list[str]:
+    """Refuse keys on the top level that nothing reads there, but that mean something elsewhere."""
+    from espnet3.parallel.config_check import MISPLACED
+
+    return [f"{loaded.where(key)}: {MISPLACED[key]}" for key in plain if key in MISPLACED]
 
 
 def _check_blocks(plain: dict[str, Any], loaded: LoadedConfig) -> list[str]:

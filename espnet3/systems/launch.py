@@ -93,7 +93,7 @@ def _check(system_class: type[BaseSystem], request: Request) -> _Launch:
     problems += checks.check_limit(stages, request.limit)
     needed = dict.fromkeys(role for stage in stages for role in stage.roles)
     try:
-        configs = load_role_configs(request, needed)
+        configs = load_role_configs(request)
     except ConfigError as error:
         problems += str(error).splitlines()
     else:

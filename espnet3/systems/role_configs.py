@@ -36,13 +36,11 @@ _CONTEXT = ("exp_tag", "exp_dir", "inference_dir")
 _EXP_DIR = "${recipe_dir}/exp/${exp_tag}"
 
 
-def load_role_configs(request: Request, needed: Mapping[str, object]) -> dict[str, LoadedConfig]:
+def load_role_configs(request: Request) -> dict[str, LoadedConfig]:
     """Load every config that was given, with overrides, defaults and what flows between them.
 
     Args:
         request: The command line.
-        needed: The roles that the requested stages use. An override without a role prefix is for
-            these before it is for others.
 
     Returns:
         Role -> config, unresolved.
@@ -62,7 +60,7 @@ def load_role_configs(request: Request, needed: Mapping[str, object]) -> dict[st
     for text in request.overrides:
         try:
             override = parse_override(text)
-            roles, override = _roles_of(override, configs, needed)
+            roles, override = _roles_of(override, configs)
             for role in roles:
                 configs[role].override(override)
         except ConfigError as error:
@@ -74,15 +72,14 @@ def load_role_configs(request: Request, needed: Mapping[str, object]) -> dict[st
 
 
 def _roles_of(
-    override: Override, configs: Mapping[str, LoadedConfig], needed: Mapping[str, object]
+    override: Override, configs: Mapping[str, LoadedConfig]
 ) -> tuple[list[str], Override]:
     """Return the roles that an override is for, and the override without a role's prefix.
 
-    Without a prefix it is for every config that has the key, of those that the stages need if any
-    of them has it.
+    Without a prefix it is for every config that has the key.
     """
     first, _, rest = override.key.partition(".")
-    if first in needed or first in configs or first in _DEFAULTS:
+    if first in configs or first in _DEFAULTS:
         if first not in configs:
             raise ConfigError(f"override {override.text!r}: no --{first}_config was given")
         config = configs[first].config
@@ -96,7 +93,6 @@ def _roles_of(
         choices = ", ".join(f"+{role}.{override.text.lstrip('+')}" for role in configs)
         raise ConfigError(f"override {override.text!r}: say to which config: {choices}")
     having = [role for role, loaded in configs.items() if has_key(loaded.config, override)]
-    having = [role for role in having if role in needed] or having
     if not having:
         near = nearest_keys(override.key, [loaded.config for loaded in configs.values()])
         choices = " or ".join(f"+{role}.{override.text}" for role in configs) or "give a config"

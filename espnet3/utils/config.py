@@ -29,6 +29,8 @@ from espnet3.utils.overrides import (
 from espnet3.utils.resolvers import register_resolvers
 from espnet3.utils.yaml_layers import read_layers
 
+_BUILT_IN = "built-in defaults"
+
 
 @dataclass
 class LoadedConfig:
@@ -59,7 +61,9 @@ class LoadedConfig:
         above = key
         while above and above not in self.origins:
             above = above.rpartition(".")[0]
-        return f"{self.origins.get(above, self.source)}: {key}"
+        origin = self.origins.get(above, self.source)
+        # The user's file is where a default is to be replaced.
+        return f"{self.source if origin == _BUILT_IN else origin}: {key}"
 
     def lay_over(self, origin: str, content: Mapping[str, Any]) -> None:
         """Merge plain containers over the config; see :func:`load_config` for the rules.
@@ -124,7 +128,7 @@ def load_files(
     """
     register_resolvers()
     loaded = LoadedConfig(OmegaConf.create({}), tuple(Path(path) for path in paths))
-    loaded.lay_over("built-in defaults", defaults or {})
+    loaded.lay_over(_BUILT_IN, defaults or {})
     for path in loaded.files:
         for layer in read_layers(path, loaded.name):
             loaded.lay_over(layer.origin, layer.content)

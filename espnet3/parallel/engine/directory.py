@@ -97,7 +97,8 @@ def own_run(
         ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, describe_process())
         try:
             _take_offers(run_dir, manifest, ledger)
-            _retry_failed(ledger, config)
+            _drop_missing(run_dir, ledger)
+            _retry_failed(ledger)
             yield OpenRun(run_dir, manifest, ledger)
         finally:
             ledger.close()
@@ -114,7 +115,7 @@ def seal(run: OpenRun) -> None:
     naming = shards.ShardNaming(run.manifest.positions, run.ledger.epoch)
     removed = shards.remove_leftovers(run.run_dir, naming, known)
     if removed:
-        logger.info("removed %d shard directories of lost attempts", removed)
+        logger.info("removed %d shard directories that do not count any more", removed)
     (run.run_dir / PREVIOUS).unlink(missing_ok=True)
 
 
@@ -126,18 +127,26 @@ def check_shards(run: OpenRun) -> list[Path]:
         OwnershipLost: if another driver took the run over.
     """
     run.ledger.check_owner()
-    accepted = run.ledger.coverage.shards_in_order()
-    gone = [shard for shard in accepted if not (run.run_dir / shard.name / "done").exists()]
+    gone = _drop_missing(run.run_dir, run.ledger)
     if gone:
-        run.ledger.append(
+        raise RunStopped(
+            f"{len(gone)} shard directories of {run.run_dir} are gone, the first is {gone[0]}; "
+            "somebody removed them, or a worker wrote elsewhere. Nothing was merged; run the same "
+            "command again to do their items again."
+        )
+    return [run.run_dir / shard.name for shard in run.ledger.coverage.shards_in_order()]
+
+
+def _drop_missing(run_dir: Path, ledger: Ledger) -> list[str]:
+    """Take back what the ledger says of shards that are not there any more; give their names."""
+    accepted = ledger.coverage.shards_in_order()
+    gone = [shard for shard in accepted if not (run_dir / shard.name / "done").exists()]
+    if gone:
+        ledger.append(
             *({"kind": "dropped", "first": shard.first, "last": shard.last} for shard in gone)
         )
-        raise RunStopped(
-            f"{len(gone)} shard directories of {run.run_dir} are gone, the first is "
-            f"{gone[0].name}; somebody removed them, or a worker wrote elsewhere. Nothing was "
-            "merged; run the same command again to do their items again."
-        )
-    return [run.run_dir / shard.name for shard in accepted]
+        logger.warning("%d shard directories are gone; their items are to be done again", len(gone))
+    return [shard.name for shard in gone]
 
 
 def _check_or_begin(
@@ -154,6 +163,8 @@ def _check_or_begin(
         return manifest
     manifest.check_items(items, run_dir)
     if config.accept_changes:
+        for line in manifest.changes(identity, run_dir):
+            logger.warning("accepted: %s", line)
         manifest = manifest.with_identity(identity)
         manifest.write(run_dir, identity)
     else:
@@ -178,10 +189,8 @@ def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger) -> None:
             logger.info("took over %s, finished by a former owner's worker", offer.name)
 
 
-def _retry_failed(ledger: Ledger, config: RunConfig) -> None:
-    """Failed items are done again, but those that were given up for good."""
-    if config.on_error == "skip":
-        return
+def _retry_failed(ledger: Ledger) -> None:
+    """Failed items are done again, but for those that killed workers."""
     again = [p for p, e in ledger.coverage.failed.items() if e["error"] != KILLED]
     if again:
         ledger.append({"kind": "retry", "positions": sorted(again)})

@@ -79,10 +79,15 @@ def run_failed(
     ]
     if len(entries) > SHOWN:
         lines.append(f"  ... and {len(entries) - SHOWN} more")
-    lines.append(
-        f"Tracebacks: {run_dir / 'failures.jsonl'}. Run the same command again to retry just "
-        "these; `run: {on_error: skip}` publishes without them."
-    )
+    lines.append(f"Tracebacks: {run_dir / 'failures.jsonl'}.")
+    if why:
+        left = n_goal - n_done - len(entries)
+        lines.append(f"Mend the cause and run the same again: it does these and the {left} left.")
+    else:
+        lines.append(
+            "Run the same again to retry just these, or with `on_error: skip` (in `run:`, or in "
+            "what set_parallel is given) to publish without them."
+        )
     return RunFailed("\n".join(lines), failures=entries)
 
 

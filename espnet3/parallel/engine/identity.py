@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,13 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def file_stamps(value: Any) -> dict[str, list[int]]:
-    """Size (bytes) and modification time (ns) of every file that plain data names.
+def file_stamps(value: Any) -> dict[str, str]:
+    """Name, size and modification time of every file that plain data names.
 
     Of a directory, its own files are taken. The keys tell where in `value` the path stands, not
     the path: the same file under another root is the same file.
     """
-    stamps: dict[str, list[int]] = {}
+    stamps: dict[str, str] = {}
     for key, leaf in _leaves(value):
         if not isinstance(leaf, str) or not 0 < len(leaf) < LONGEST_PATH or "\0" in leaf:
             continue
@@ -50,9 +51,11 @@ def file_stamps(value: Any) -> dict[str, list[int]]:
     return stamps
 
 
-def _stamp(path: Path) -> list[int]:
+def _stamp(path: Path) -> str:
     stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+    seconds, nanoseconds = divmod(stat.st_mtime_ns, 10**9)
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
+    return f"{path.name}, {stat.st_size} bytes, modified {when}.{nanoseconds:09d} UTC"
 
 
 def _hash(value: Any, salt: str) -> str:
@@ -61,7 +64,7 @@ def _hash(value: Any, salt: str) -> str:
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and (value or not prefix):
         for key, inner in value.items():
             yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(value, (list, tuple)) and value:

@@ -110,31 +110,31 @@ class Manifest:
             "cannot be mixed. Use `run: {resume: false}` to start over, or another output_dir."
         )
 
+    def changes(self, identity: Mapping[str, Any], run_dir: Path) -> list[str]:
+        """One line per key of the identity that is another one now, with old and new value."""
+        now = hash_identity(identity, self.salt)
+        keys = now.keys() | self.identity.keys()
+        changed = sorted(key for key in keys if now.get(key) != self.identity.get(key))
+        old = {k: v for k, v in _read_config(run_dir).items() if k in changed}
+        new = {k: v for k, v in mask_secrets(dict(identity)).items() if k in changed}
+        lines = changes(old, new)
+        return lines or [f"{key}: (masked, or not kept)" for key in changed]
+
     def check_identity(self, identity: Mapping[str, Any], run_dir: Path) -> None:
         """Refuse to go on with something that gives other results.
 
         Raises:
             IdentityChanged: naming every key with its old and new value, and the three ways on.
         """
-        now = hash_identity(identity, self.salt)
-        changed = [
-            k
-            for k in sorted(now.keys() | self.identity.keys())
-            if now.get(k) != self.identity.get(k)
-        ]
-        if not changed:
+        lines = self.changes(identity, run_dir)
+        if not lines:
             return
-        old = {k: v for k, v in _read_config(run_dir).items() if k in changed}
-        new = {k: v for k, v in mask_secrets(dict(identity)).items() if k in changed}
-        lines = changes(old, new) or [
-            f"{key}: (its value is masked or not kept)" for key in changed
-        ]
         raise IdentityChanged(
             f"{run_dir} was begun with another setup; its results and new ones would be mixed:\n"
             + "".join(f"  {line}\n" for line in lines[:20])
             + (f"  ... and {len(lines) - 20} more\n" if len(lines) > 20 else "")
-            + "Start over (`run: {resume: false}`), use another output_dir, or go on with what is "
-            "there (`run: {accept_changes: true}`)."
+            + "Start over (`run: {resume: false}`), use another output_dir (in a recipe: exp_tag "
+            "or inference_dir), or go on with what is there (`run: {accept_changes: true}`)."
         )
 
 

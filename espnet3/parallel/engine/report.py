@@ -62,6 +62,7 @@ class LeaseReport:
         failure: the unit that failed, or None.
         fatal: a failure that is no item's fault (a writer hook, a full disk): the run stops.
         worker: the worker's name.
+        leaving: the worker was told to end and takes no more leases.
     """
 
     lease: int
@@ -72,6 +73,7 @@ class LeaseReport:
     failure: UnitFailure | None = None
     fatal: UnitFailure | None = None
     worker: str = ""
+    leaving: bool = False
 
 
 def _text(error: BaseException) -> str:

@@ -5,9 +5,12 @@ retrying and moving of tasks has nothing to act on.
 """
 
 import logging
+import os
 import queue
+import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,9 @@ from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors import messages
-from espnet3.parallel.executors.hub import Asked, Ended, Event, Gone, Hub, Joined
+from espnet3.parallel.executors.hub import Asked, Ended, Event, Gone, Hub, Interrupted, Joined
 from espnet3.parallel.parallel import shared_cluster
+from espnet3.parallel.signals import Interruption
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.marker import read_in_flight
 from espnet3.parallel.worker.serve import serve
@@ -38,8 +42,9 @@ def run_on_cluster(
     items: Sequence[Any],
     setup: Callable[[], dict[str, Any]],
     parallel: ParallelConfig,
+    interruption: Interruption,
 ) -> None:
-    """Do all leases of a run on the workers of `parallel`.
+    """Do all leases of a run on the workers of `parallel`; a signal ends it after those in hand.
 
     Raises:
         ConfigError: if the provider cannot be sent to workers, or its env does not fit the runner.
@@ -58,13 +63,23 @@ def run_on_cluster(
     with shared_cluster(parallel) as cluster, Client(cluster) as client:
         hub = Hub(cluster.scheduler, job.token)
         hub.install()
-        driver = _Driver(run, job, items, client, hub, blob)
+        driver = _Driver(run, job, items, client, hub, blob, interruption)
+        interruption.drain = lambda: hub.inbox.put(Interrupted())
         try:
             driver.work()
+        except KeyboardInterrupt:
+            driver.kill_workers()
+            interruption.end_at_once()
+            raise
         finally:
+            interruption.drain = None
             driver.drain()
             hub.remove()
             driver.remove_markers()
+
+
+class WorkerTraceback(Exception):
+    """Stands for an exception in a worker; its text is the traceback there."""
 
 
 @dataclass
@@ -73,6 +88,7 @@ class _Worker:
 
     task: Any
     name: str = ""
+    pid: int = 0
     marker: str = ""
     lease: Lease | None = None
     waiting: Asked | None = None
@@ -88,6 +104,7 @@ class _Driver:
     client: Any
     hub: Hub
     blob: bytes
+    interruption: Interruption
     workers: dict[str, _Worker] = field(default_factory=dict)
     env_built: bool = False
     env_failure: messages.EnvFailed | None = None
@@ -110,9 +127,9 @@ class _Driver:
             raise ConfigError(self.env_failure.error)
         if self.env_failure:
             raise EnvBuildError(
-                f"{self.job.provider} could not build its env in worker {self.env_failure.name} "
-                f"({self.env_failure.error})\n{self.env_failure.traceback}"
-            )
+                f"{self.job.provider} could not build its env in worker {self.env_failure.name}: "
+                f"{self.env_failure.error}"
+            ) from WorkerTraceback(self.env_failure.traceback)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -126,6 +143,9 @@ class _Driver:
                     self._bury(address)
             case Asked(address):
                 self._listen(event, self.workers.get(address))
+            case Interrupted():
+                self.run.stop(self.interruption.reason)
+                self.drain()
 
     def _start(self, address: str) -> None:
         if address in self.workers:
@@ -148,8 +168,8 @@ class _Driver:
             return
         worker.waiting = asked
         match messages.load_message(asked.message):
-            case messages.Hello(name, marker):
-                worker.name, worker.marker = name, marker
+            case messages.Hello(name, marker, pid):
+                worker.name, worker.marker, worker.pid = name, marker, pid
                 self.env_built = True
             case messages.EnvFailed() as failure:
                 worker.waiting = None
@@ -158,6 +178,9 @@ class _Driver:
             case LeaseReport() as report:
                 worker.lease = None
                 self.run.report(report)
+                if report.leaving:
+                    self.hub.reply(asked, None)
+                    del self.workers[asked.worker]
         self._feed()
 
     def _feed(self) -> None:
@@ -197,10 +220,19 @@ class _Driver:
             self.env_failure = failure
             self.run.stop(f"{self.job.provider} could not build its env")
 
+    def kill_workers(self) -> None:
+        """End the local workers at once, in the middle of whatever they do."""
+        for worker in self.workers.values():
+            if worker.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
+
     def drain(self) -> None:
         """Workers stop before their next unit and commit."""
         busy = [address for address, worker in self.workers.items() if worker.lease]
-        if busy:
+        if not busy:
+            return
+        with suppress(OSError):  # the scheduler is gone, and the workers with it
             self.client.sync(
                 self.client.scheduler.broadcast,
                 msg={"op": messages.DRAIN},

@@ -43,7 +43,12 @@ class Ended:
     key: str
 
 
-Event = Joined | Gone | Asked | Ended
+@dataclass(frozen=True)
+class Interrupted:
+    """The driver was asked to end."""
+
+
+Event = Joined | Gone | Asked | Ended | Interrupted
 
 
 class Hub(SchedulerPlugin):

@@ -7,6 +7,7 @@ from espnet3.errors import ConfigError, EnvBuildError
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import build_local
 from espnet3.parallel.parallel import in_session
+from espnet3.parallel.signals import Interruption
 from espnet3.parallel.worker.env import drop_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.lease_loop import LeaseWorker
@@ -14,8 +15,10 @@ from espnet3.parallel.worker.lease_loop import LeaseWorker
 WORKER = "driver"
 
 
-def run_in_process(run: Run, job: Job, items: Sequence[Any], provider: Any) -> None:
-    """Do all leases of a run here, one after the other.
+def run_in_process(
+    run: Run, job: Job, items: Sequence[Any], provider: Any, interruption: Interruption
+) -> None:
+    """Do all leases of a run here, one after the other; a signal ends it after the unit in hand.
 
     Raises:
         EnvBuildError: from the provider's own exception.
@@ -32,12 +35,17 @@ def run_in_process(run: Run, job: Job, items: Sequence[Any], provider: Any) -> N
         ) from error
     try:
         worker = LeaseWorker(job, env, WORKER)
+        interruption.drain = worker.draining.set
         while not run.over:
             lease = run.deal()
             if lease is None:  # nothing is out with anybody, so nothing can come back
                 break
             run.report(worker.run(lease, items[lease.first : lease.stop]))
             run.flush()
+            if interruption.signal is not None:
+                run.stop(interruption.reason)
     finally:
+        interruption.drain = None
+        job.marker_path(WORKER).unlink(missing_ok=True)
         if not in_session():
             drop_env()

@@ -20,10 +20,12 @@ class Hello:
     Attributes:
         name: of the worker.
         marker: path of its in-flight marker.
+        pid: of its process.
     """
 
     name: str
     marker: str
+    pid: int
 
 
 @dataclass(frozen=True)

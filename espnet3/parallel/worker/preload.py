@@ -5,9 +5,12 @@ from typing import Any
 
 
 def dask_setup(worker: Any) -> None:
-    """Leave Ctrl-C to the driver.
+    """Answer signals as leases need it; Dask's own worker would drop what it has in hand.
 
-    The terminal sends SIGINT to the whole process group; a worker that died of it would take the
-    lease in hand with it.
+    The terminal sends Ctrl-C to the whole process group: that is for the driver to answer. SIGTERM
+    is for this worker: it commits what is finished, says so to the driver, and ends.
     """
+    from espnet3.parallel.worker.serve import end_soon
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_soon)

@@ -2,8 +2,12 @@
 
 import os
 import pickle
+import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import cloudpickle
@@ -13,6 +17,9 @@ from espnet3.parallel.executors import messages
 from espnet3.parallel.worker.env import env_for
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.lease_loop import LeaseWorker
+
+_busy: LeaseWorker | None = None
+_told_to_end = False
 
 
 def serve(token: str, blob: bytes) -> None:
@@ -39,13 +46,37 @@ def serve(token: str, blob: bytes) -> None:
         pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config))
         return
     worker.handlers[messages.DRAIN] = lambda **_: lease_worker.draining.set()
-    work = pull(messages.Hello(name, str(job.marker_path(lease_worker.name))))
+    marker = str(job.marker_path(lease_worker.name))
+    work = pull(messages.Hello(name, marker, os.getpid()))
     while work is not None:
-        try:
-            report = lease_worker.run(work.lease, work.items)
-        except BaseException as error:  # KeyboardInterrupt raised by user code
-            report = lease_worker.broken_off(work.lease, error)
+        with _in_hand(lease_worker):
+            try:
+                report = lease_worker.run(work.lease, work.items)
+            except BaseException as error:  # KeyboardInterrupt raised by user code
+                report = lease_worker.broken_off(work.lease, error)
+            if _told_to_end:
+                pull(replace(report, leaving=True))
+                os._exit(128 + signal.SIGTERM)
         work = pull(report)
+
+
+@contextmanager
+def _in_hand(lease_worker: LeaseWorker) -> Iterator[None]:
+    global _busy
+    _busy = lease_worker
+    try:
+        yield
+    finally:
+        _busy = None
+
+
+def end_soon(number: int, frame: FrameType | None) -> None:
+    """Answer SIGTERM: after the unit in hand and its commit, or at once if there is none."""
+    global _told_to_end
+    _told_to_end = True
+    if _busy is None:
+        os._exit(128 + signal.SIGTERM)
+    _busy.draining.set()
 
 
 def _prepare(job: Job, setup: Callable[[], dict[str, Any]], name: str) -> LeaseWorker:

@@ -106,8 +106,8 @@ def _this_test_set(config: DictConfig, written: dict[str, Any]) -> dict[str, Any
     return kept
 
 
-def _model_files(config: DictConfig) -> dict[str, list[int]]:
-    """Size and time (ns) of the files that the model's block names, by their key."""
+def _model_files(config: DictConfig) -> dict[str, str]:
+    """Size and time of the files that the model's block names, by their key."""
     try:
         model = OmegaConf.to_container(config.get("model") or OmegaConf.create({}), resolve=True)
     except OmegaConfBaseException:

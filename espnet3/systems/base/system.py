@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
@@ -107,9 +108,10 @@ class BaseSystem:
 
         results = measure(config, inference_config=self.inference_config)
         click.echo(summary_table(results))
+        place = Path(config.inference_dir).absolute()
         click.echo(
-            f"Everything lies in {config.inference_dir}: this table in metrics.md, and for each"
-            " test set hypotheses (text, *.scp, hyp.trn) and alignments (*_alignment.txt)."
+            f"Everything lies in {place}: this table in metrics.md, and for each test set"
+            " hypotheses (text, *.scp, hyp.trn) and alignments (*_alignment.txt)."
         )
         return results
 

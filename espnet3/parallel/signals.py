@@ -1,0 +1,84 @@
+"""Ending in good order: the first SIGINT or SIGTERM drains, a second SIGINT ends at once."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+
+_SAID = b"\nStopping after the items in hand; Ctrl-C again ends at once.\n"
+
+
+class Interruption:
+    """Whether this process was asked to end while a run was going on."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.drain: Callable[[], None] | None = None
+        """What lets the run come to an end soon. It is called inside a signal handler, so it may
+        do no more than set a flag. While it is None there is nothing to drain, and a signal ends
+        the process as it does elsewhere."""
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        return "interrupted" if self.signal == signal.SIGINT else "asked to terminate (SIGTERM)"
+
+    def raise_if_any(self) -> None:
+        """End as the signal asks for, now that everything is committed.
+
+        Raises:
+            KeyboardInterrupt: after SIGINT.
+            SystemExit: with status 143 after SIGTERM.
+        """
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def end_at_once(self) -> None:
+        """After a second Ctrl-C: end without closing anything, which could take many seconds.
+
+        Not in an interactive session, whose user wants to keep what is in memory.
+        """
+        if hasattr(sys, "ps1") or sys.flags.interactive or "IPython" in sys.modules:
+            return
+        logging.shutdown()
+        os._exit(128 + signal.SIGINT)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal = number
+            if self.drain is not None:
+                os.write(2, _SAID)  # a log record could wait for a lock that this thread holds
+                self.drain()
+                return
+        elif number != signal.SIGINT:
+            return
+        self.raise_if_any()
+
+
+@contextmanager
+def caught() -> Iterator[Interruption]:
+    """Answer SIGINT and SIGTERM for the length of a `with` block.
+
+    Outside the main thread, where Python allows no handlers, nothing is caught.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup: the user's wish
+            before[number] = signal.signal(number, interruption._handle)
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
