@@ -2,7 +2,8 @@
 
 Conventions (see CONTRIBUTING.md), each a comment right before a fenced block or a table:
 ``<!-- file: name -->`` puts a file there, ``<!-- run: name.py -->`` runs a script,
-``<!-- prints -->`` is what it printed, ``<!-- keys: Class -->`` the table of a config dataclass.
+``<!-- shell -->`` runs commands, ``<!-- prints -->`` is what the last program printed,
+``<!-- keys: Class -->`` the table of a config dataclass.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 MARKED = re.compile(
-    r"^<!-- (?P<what>file|run|prints)(?:: (?P<name>\S+))? -->\n```\w*\n(?P<body>.*?)^```$",
+    r"^<!-- (?P<what>file|run|shell|prints)(?:: (?P<name>\S+))? -->\n```\w*\n(?P<body>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -55,28 +56,36 @@ def test_every_page_is_in_the_navigation() -> None:
     assert sorted(listed) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in NAMES if "<!-- run: " in FENCE.sub("", (ROOT / n).read_text())]
-)
+def has_programs(name: str) -> bool:
+    return any(b["what"] in ("run", "shell") for b in MARKED.finditer((ROOT / name).read_text()))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if has_programs(name)])
 def test_marked_programs_run(name: str, tmp_path: Path) -> None:
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    here = Path(sys.executable).parent  # commands say `python`
+    path = os.pathsep.join([str(here), os.environ.get("PATH", os.defpath)])
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
     printed = ""
     for block in MARKED.finditer((ROOT / name).read_text()):
         if block["what"] == "prints":
             assert printed == block["body"]
             continue
-        (tmp_path / block["name"]).write_text(block["body"])
-        if block["what"] == "run":
-            done = subprocess.run(
-                [sys.executable, block["name"]],
-                cwd=tmp_path,
-                env=environ,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            printed = done.stdout
+        if block["name"]:
+            (tmp_path / block["name"]).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / block["name"]).write_text(block["body"])
+        if block["what"] == "file":
+            continue
+        by_name = [sys.executable, block["name"]]
+        done = subprocess.run(
+            by_name if block["what"] == "run" else ["sh", "-ec", block["body"]],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        printed = done.stdout
 
 
 @pytest.mark.parametrize("cls", [config.ParallelConfig, config.RunConfig])

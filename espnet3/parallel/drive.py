@@ -66,6 +66,8 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             durations=durations,
             name_of=lambda position: _name(runner, items[position], position),
         )
+        if owned.in_flight is not None:
+            run.suspect_from_before(owned.in_flight)
         _say_what_is_there(run)
         if not run.over:
             with caught() as interruption:

@@ -32,7 +32,7 @@ def identity_of(
     }
     identity["runner"] = qualified_name(runner)
     identity["provider"] = qualified_name(type(provider))
-    if not runner.per_item_output:
+    if not runner._gives_one_per_item():
         # What is kept is one result for each batch: other batches are other results.
         identity["batch_size"] = batch_size
     return identity

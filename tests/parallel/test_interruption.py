@@ -4,14 +4,12 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 import traceback
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from drivers import DEADLINE, await_that, is_running
 from workloads import (
     Awkward,
     Lines,
@@ -25,54 +23,9 @@ from workloads import (
     tell,
 )
 
-import espnet3
 from espnet3.errors import RecordRejected, RunFailed, RunInUse, RunStopped
 from espnet3.parallel.engine.directory import read_summary
 from espnet3.parallel.parallel import parallel_session, set_parallel
-
-DEADLINE = 60.0  # seconds after which a condition is given up
-
-
-@pytest.fixture
-def out(tmp_path):
-    return tmp_path / "out"
-
-
-def await_that(condition, driver=None):
-    """Wait for something that another process brings about."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        if driver is not None and driver.poll() is not None:
-            pytest.fail(f"the driver ended with {driver.returncode}")
-        if time.monotonic() > deadline:
-            pytest.fail("it did not come about")
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def start_driver(log, out):
-    """Start a driver in a process of its own."""
-    started = []
-
-    def start(n_items, **parallel):
-        root = str(Path(espnet3.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        script = Path(__file__).with_name("run_workload.py")
-        arguments = [str(out), str(log), str(n_items), json.dumps(parallel)]
-        with (log / "driver.txt").open("ab") as text:
-            process = subprocess.Popen(
-                [sys.executable, str(script), *arguments],
-                env={**os.environ, "PYTHONPATH": path},
-                stdout=text,
-                stderr=text,
-            )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def committed(out):
@@ -94,14 +47,6 @@ def failed_positions(error):
 
 def failure_log(out):
     return [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
-
-
-def is_running(pid):
-    """Whether a process that is nobody's child here still does anything."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 # drivers that die
@@ -149,6 +94,23 @@ def test_driver_that_dies_again_and_again_gets_there(log, out, start_driver):
     assert start_driver(20).wait(DEADLINE) == 0
     assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(20))
     assert forwards(log) == sorted([*range(20), *deadly])
+
+
+def test_item_that_ends_the_driver_is_set_aside_at_the_third_start(log, out, start_driver):
+    tell(log, 5, "kill")
+    for _ in range(2):
+        assert start_driver(12).wait(DEADLINE) == -signal.SIGKILL
+    assert start_driver(12).wait(DEADLINE) == 1
+    text = (log / "driver.txt").read_text()
+    assert "1 of 12 items failed (1 WorkerKilled); 11 are done" in text
+    assert forwards(log).count(5) == 2
+    tell(log, 5, None)
+    forget(log)
+    assert start_driver(12).wait(DEADLINE) == 1  # it is not tried a third time
+    assert forwards(log) == []
+    assert start_driver(12, max_kills=3).wait(DEADLINE) == 0
+    assert forwards(log) == [5]
+    assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(12))
 
 
 def test_second_driver_is_told_who_owns_the_run(log, out, start_driver):

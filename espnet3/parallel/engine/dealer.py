@@ -119,6 +119,11 @@ class Dealer:
         """
         return self._out.pop(number)
 
+    def take_out(self, first: int, stop: int) -> None:
+        """Do not deal [first, stop); nothing of it may be out."""
+        self._free.remove(first, stop)
+        self._heads = deque(h for h in self._heads if h[1] <= first or stop <= h[0])
+
     def give_back(self, first: int, stop: int) -> None:
         """Deal [first, stop) again."""
         self._free.add(first, stop)

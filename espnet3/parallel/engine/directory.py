@@ -14,6 +14,7 @@ from espnet3.parallel.engine import shards
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock, describe_process
 from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.marker import take_driver_marker
 from espnet3.parallel.engine.report import KILLED
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ class OpenRun:
     run_dir: Path
     manifest: Manifest
     ledger: Ledger
+    in_flight: int | None = None
+    """The position that a former driver had in hand when it died, if it worked in process."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ def own_run(
         try:
             _take_offers(run_dir, manifest, ledger)
             _drop_missing(run_dir, ledger)
-            _retry_failed(ledger)
-            yield OpenRun(run_dir, manifest, ledger)
+            _retry_failed(ledger, config.max_kills)
+            yield OpenRun(run_dir, manifest, ledger, take_driver_marker(run_dir))
         finally:
             ledger.close()
     finally:
@@ -189,9 +192,14 @@ def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger) -> None:
             logger.info("took over %s, finished by a former owner's worker", offer.name)
 
 
-def _retry_failed(ledger: Ledger) -> None:
-    """Failed items are done again, but for those that killed workers."""
-    again = [p for p, e in ledger.coverage.failed.items() if e["error"] != KILLED]
+def _retry_failed(ledger: Ledger, max_kills: int) -> None:
+    """Failed items are done again, but for those that have killed `max_kills` workers."""
+    coverage = ledger.coverage
+    again = [
+        position
+        for position, entry in coverage.failed.items()
+        if entry["error"] != KILLED or coverage.kills[position, position + 1] < max_kills
+    ]
     if again:
         ledger.append({"kind": "retry", "positions": sorted(again)})
         logger.info("retrying %d items that failed before", len(again))

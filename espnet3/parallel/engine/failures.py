@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import RunFailed
-from espnet3.parallel.engine.report import UnitFailure
+from espnet3.parallel.engine.report import KILLED, UnitFailure
 
 SHOWN = 5
 
@@ -80,6 +80,10 @@ def run_failed(
     if len(entries) > SHOWN:
         lines.append(f"  ... and {len(entries) - SHOWN} more")
     lines.append(f"Tracebacks: {run_dir / 'failures.jsonl'}.")
+    if kinds[KILLED]:
+        lines.append(
+            f"Those with {KILLED} are not tried again before `max_kills` is raised (in `run:`)."
+        )
     if why:
         left = n_goal - n_done - len(entries)
         lines.append(f"Mend the cause and run the same again: it does these and the {left} left.")

@@ -12,6 +12,7 @@ from espnet3.parallel.engine.coverage import Coverage, Shard
 from espnet3.parallel.engine.dealer import Dealer, Lease
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.plan import Plan
+from espnet3.parallel.engine.positions import PositionSet
 from espnet3.parallel.engine.progress import Progress
 from espnet3.parallel.engine.report import KILLED, LeaseReport, UnitFailure
 from espnet3.parallel.engine.shards import ShardNaming, read_done, shard_name
@@ -150,6 +151,16 @@ class Run:
         self._dealer.give_back(lease.first, in_flight)
         self._suspect(in_flight, stop)
         self._dealer.give_back(stop, lease.stop)
+
+    def suspect_from_before(self, position: int) -> None:
+        """A former driver died while it had `position` in hand, in process."""
+        ranges = PositionSet(self.coverage.remaining(self.plan.goal))
+        if position not in ranges:
+            return
+        stop = self.plan.unit_stop(position, ranges.range_at(position)[1])
+        self._dealer.take_out(position, stop)
+        logger.warning("the last start died in %s; it is done alone", self._name_of(position))
+        self._suspect(position, stop)
 
     def lost_idle(self) -> None:
         """A worker is gone that had begun no unit: nobody is to blame, but it may not go on."""

@@ -20,6 +20,7 @@ import cloudpickle
 from espnet3.errors import ConfigError, EnvBuildError, RunStopped
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.dealer import Lease
+from espnet3.parallel.engine.marker import read_in_flight
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors import messages
@@ -27,7 +28,6 @@ from espnet3.parallel.executors.hub import Asked, Ended, Event, Gone, Hub, Inter
 from espnet3.parallel.parallel import shared_cluster
 from espnet3.parallel.signals import Interruption
 from espnet3.parallel.worker.job import Job
-from espnet3.parallel.worker.marker import read_in_flight
 from espnet3.parallel.worker.serve import serve
 
 logger = logging.getLogger(__name__)

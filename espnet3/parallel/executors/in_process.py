@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from espnet3.errors import ConfigError, EnvBuildError
+from espnet3.parallel.engine.marker import DRIVER, marker_path
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import build_local
 from espnet3.parallel.parallel import in_session
@@ -11,8 +12,6 @@ from espnet3.parallel.signals import Interruption
 from espnet3.parallel.worker.env import drop_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.lease_loop import LeaseWorker
-
-WORKER = "driver"
 
 
 def run_in_process(
@@ -34,7 +33,7 @@ def run_in_process(
             f"{type(error).__name__}: {error}"
         ) from error
     try:
-        worker = LeaseWorker(job, env, WORKER)
+        worker = LeaseWorker(job, env, DRIVER)
         interruption.drain = worker.draining.set
         while not run.over:
             lease = run.deal()
@@ -46,6 +45,6 @@ def run_in_process(
                 run.stop(interruption.reason)
     finally:
         interruption.drain = None
-        job.marker_path(WORKER).unlink(missing_ok=True)
+        marker_path(job.run_dir, DRIVER).unlink(missing_ok=True)
         if not in_session():
             drop_env()

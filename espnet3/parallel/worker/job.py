@@ -41,7 +41,3 @@ class Job:
     def token(self) -> str:
         """Names this start of this run; an env is kept for as long as its token is asked for."""
         return f"{self.run_id}.{self.naming.epoch}"
-
-    def marker_path(self, worker: str) -> Path:
-        """Where the worker of that name marks the unit in hand."""
-        return self.run_dir / "logs" / f"inflight.{worker}"

@@ -14,11 +14,11 @@ from typing import Any
 from espnet3.errors import ConfigError, RecordRejected, RunStopped
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
+from espnet3.parallel.engine.marker import Marker, marker_path
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 from espnet3.parallel.engine.shards import commit, shard_name
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
-from espnet3.parallel.worker.marker import Marker
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class LeaseWorker:
         self._forward = job.runner.forward
         self._forward_env = select_env(self._forward, self._env, n_given=1)
         self._single = job.plan.batch_size is None
-        self._marker = Marker(job.marker_path(name))
+        self._marker = Marker(marker_path(job.run_dir, name))
 
     def run(self, lease: Lease, items: Sequence[Any]) -> LeaseReport:
         """Do as much of a lease as its time allows.

@@ -13,6 +13,7 @@ from typing import Any
 import cloudpickle
 
 from espnet3.errors import ConfigError
+from espnet3.parallel.engine.marker import marker_path
 from espnet3.parallel.executors import messages
 from espnet3.parallel.worker.env import env_for
 from espnet3.parallel.worker.job import Job
@@ -46,7 +47,7 @@ def serve(token: str, blob: bytes) -> None:
         pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config))
         return
     worker.handlers[messages.DRAIN] = lambda **_: lease_worker.draining.set()
-    marker = str(job.marker_path(lease_worker.name))
+    marker = str(marker_path(job.run_dir, lease_worker.name))
     work = pull(messages.Hello(name, marker, os.getpid()))
     while work is not None:
         with _in_hand(lease_worker):

@@ -9,6 +9,7 @@ import mmap
 import struct
 from pathlib import Path
 
+DRIVER = "driver"  # the worker's name where leases run in the driver itself
 _FORMAT = "QQ"
 _SIZE = struct.calcsize(_FORMAT)
 
@@ -34,10 +35,31 @@ class Marker:
         self.cells[0] = self.cells[1] = 0
 
 
-def read_in_flight(path: Path, lease: int) -> int | None:
-    """The position that the worker had begun last in `lease`; None if none, or unknown."""
+def marker_path(run_dir: Path, worker: str) -> Path:
+    """Where the worker of that name marks the unit in hand."""
+    return run_dir / "logs" / f"inflight.{worker}"
+
+
+def read_in_flight(path: Path, lease: int | None = None) -> int | None:
+    """The position that a worker had begun last; None if none, or unknown.
+
+    Args:
+        path: of its marker.
+        lease: only if it was in this lease.
+    """
     try:
         position, number = struct.unpack(_FORMAT, path.read_bytes())
     except (OSError, struct.error):
         return None
-    return position - 1 if position and number == lease + 1 else None
+    return position - 1 if position and lease in (None, number - 1) else None
+
+
+def take_driver_marker(run_dir: Path) -> int | None:
+    """What a former driver had in hand when it died, if it worked in process; clears all markers.
+
+    Workers of a dead driver died of that, so theirs say nothing.
+    """
+    position = read_in_flight(marker_path(run_dir, DRIVER))
+    for path in (run_dir / "logs").glob("inflight.*"):
+        path.unlink(missing_ok=True)
+    return position

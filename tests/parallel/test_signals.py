@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM: what is finished is committed, nothing stays, the next call goes on."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from drivers import DEADLINE, await_that, is_running
+from workloads import forget, forwards, lines_of, notes, pids, tell
+
+INTERRUPTED = -signal.SIGINT  # Python's own end after KeyboardInterrupt: 130 for a shell
+HELD = 6
+
+
+def held(log):
+    return str(HELD) in notes(log, "held")
+
+
+def end_while_an_item_is_in_hand(driver, log, number, to):
+    """Send a signal while item HELD is in hand; then let the item go."""
+    await_that(lambda: held(log), driver)
+    {"driver": os.kill, "group": os.killpg}[to](driver.pid, number)
+    await_that(lambda: "Stopping after" in (log / "driver.txt").read_text())
+    tell(log, HELD, None)
+    return driver.wait(DEADLINE)
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.parametrize("to", ["driver", "group"])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_first_signal_commits_and_leaves(log, out, start_driver, n_workers, to, number, status):
+    tell(log, HELD, "hold")
+    driver = start_driver(40, n_workers=n_workers)
+    assert end_while_an_item_is_in_hand(driver, log, number, to) == status
+    assert not any(is_running(pid) for pid in pids(log))
+    assert "goes on there" in (log / "driver.txt").read_text()
+    before = forwards(log)
+    assert HELD in before, "the item in hand was not finished"
+    forget(log)
+    assert start_driver(40).wait(DEADLINE) == 0
+    assert sorted([*before, *forwards(log)]) == list(range(40)), "something was done twice"
+    assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(40))
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_second_ctrl_c_ends_at_once(log, out, start_driver, n_workers):
+    tell(log, HELD, "hold")
+    driver = start_driver(40, n_workers=n_workers)
+    await_that(lambda: held(log), driver)
+    os.killpg(driver.pid, signal.SIGINT)
+    await_that(lambda: "Stopping after" in (log / "driver.txt").read_text())
+    os.killpg(driver.pid, signal.SIGINT)
+    assert driver.wait(DEADLINE) in (INTERRUPTED, 130)
+    await_that(lambda: not any(is_running(pid) for pid in pids(log)))
+    tell(log, HELD, None)
+    assert start_driver(40).wait(DEADLINE) == 0
+    assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(40))
+
+
+def test_sigterm_to_one_worker_costs_nothing(log, out, start_driver):
+    tell(log, HELD, "hold")
+    driver = start_driver(40, n_workers=2)
+    await_that(lambda: held(log), driver)
+    holder = next(
+        int(line.split()[1]) for line in notes(log, "forwards") if line.split()[0] == str(HELD)
+    )
+    os.kill(holder, signal.SIGTERM)
+    tell(log, HELD, None)
+    assert driver.wait(DEADLINE) == 0
+    assert forwards(log) == list(range(40)), "something was done twice"
+    assert not Path(f"/proc/{holder}").exists()
+    assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(40))
