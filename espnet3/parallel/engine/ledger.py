@@ -46,8 +46,12 @@ def read_coverage(run_dir: Path, run_id: str) -> Coverage:
     Raises:
         LedgerError: if a ledger is damaged before its last line.
     """
+    return _replay(run_dir, _valid_bytes(run_dir, run_id))
+
+
+def _replay(run_dir: Path, valid: Mapping[int, int]) -> Coverage:
     coverage = Coverage()
-    for epoch, size in _valid_bytes(run_dir, run_id).items():
+    for epoch, size in valid.items():
         path = ledger_path(run_dir, epoch)
         for number, line in enumerate(_lines(path, size), start=1):
             entry = _parse(line)
@@ -86,7 +90,8 @@ class Ledger:
         # A dead owner may not have come to flush its last lines; the header counts on them.
         for epoch in older:
             durable.fsync_path(ledger_path(run_dir, epoch))
-        coverage = read_coverage(run_dir, run_id)
+        # Of these bytes and no others: a former owner may be writing at this moment.
+        coverage = _replay(run_dir, older)
         epoch = max(find_epochs(run_dir), default=0) + 1
         header = {
             "kind": "epoch",
