@@ -1,0 +1,225 @@
+"""A simulated world for the engine: real ledgers and shards, virtual time, chaos from one seed.
+
+Drivers and workers are actors whose events run one after the other on a virtual clock. Everything
+that a driver does is the real thing: `own_run`, `Run`, `check_shards`, `seal`, on real files. A
+worker is a few lines that spend virtual time as `LeaseWorker` would spend real time, and commit
+with the real `shards.commit`. `os.fsync` does nothing here but let somebody else's event happen
+just then, so that events interleave inside `own_run` and `commit`, too.
+
+See one schedule happen, event by event:
+
+    python tests/engine/simulation.py SEED
+"""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from sim_worker import CONTENT, Attempt
+from sim_world import CALM, Items, Weather, World
+
+from espnet3.errors import OwnershipLost, RunFailed, RunInUse, RunStopped
+from espnet3.parallel.config import RunConfig
+from espnet3.parallel.engine import directory
+from espnet3.parallel.engine.coverage import Coverage
+from espnet3.parallel.engine.ledger import ledger_path, read_coverage
+from espnet3.parallel.engine.plan import Plan
+from espnet3.parallel.engine.report import LeaseReport
+from espnet3.parallel.engine.run import Run
+from espnet3.parallel.engine.shards import read_done
+
+IDENTITY = {"model": {"name": "simulated"}}
+
+
+class Driver:
+    """One start of a driver: `drive.drive`, on the virtual clock."""
+
+    def __init__(
+        self,
+        world: World,
+        items: Items,
+        *,
+        workers: int = 1,
+        batch_size: int | None = None,
+        durations: list[float] | None = None,
+        config: RunConfig | None = None,
+        resume: bool = True,
+        weather: Weather = CALM,
+        watched: bool = True,
+    ) -> None:
+        self.world = world
+        self.items = items
+        self.plan = Plan(len(items), batch_size, config.limit if config else None)
+        self.weather = weather
+        self.outcome: BaseException | str | None = None
+        self.stopped_at: float | None = None
+        self.leases = 0
+        self.run: Run
+        self.owned: directory.OpenRun
+        self._durations = durations
+        self._config = config or RunConfig()
+        self._resume = resume
+        self._watched = watched
+        self._idle = workers
+        self._workers = workers
+        self._stack = ExitStack()
+        world.endings.callback(self._stack.close)
+        self._flushed = 0
+
+    def __repr__(self) -> str:
+        return f"driver {self.owned.ledger.epoch if hasattr(self, 'owned') else '?'}"
+
+    def start(self) -> None:
+        """Own the run directory and give everybody a lease."""
+        self._guarded(self._start)
+
+    def reported(self, attempt: "Attempt", report: LeaseReport) -> None:
+        """A worker's report arrives; it is free again, if it is not taken for dead."""
+        if not attempt.buried:
+            self._idle += 1
+        self._guarded(lambda: self.run.report(report))
+
+    def lost(self, attempt: "Attempt", in_flight: int | None) -> None:
+        """A worker is taken for dead; another one comes in its place."""
+        attempt.buried = True
+        self._idle += 1
+
+        def lose() -> None:
+            committed = read_done(attempt.path, self.run.run_id)
+            self.run.lost(attempt.lease, in_flight)
+            known = {shard.name for shard in self.run.coverage.shards.values()}
+            assert not committed or committed.name in known, "it was done, and will be again"
+
+        self._guarded(lose)
+
+    def asked_to_stop(self) -> None:
+        """SIGTERM."""
+
+        def stop() -> None:
+            self.stopped_at = self.world.now if self.stopped_at is None else self.stopped_at
+            self.run.stop("asked to stop")
+
+        self._guarded(stop)
+
+    def crash(self, *, power_cut: bool) -> None:
+        """Die. A power cut may take what was written after the last flush, too."""
+        if self.outcome is None:
+            self._end("crashed")
+            if power_cut and not self._is_superseded():
+                path = ledger_path(self.world.run_dir, self.run.epoch)
+                os.truncate(path, self.world.rng.randint(self._flushed, self._written()))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        if self.outcome is not None:
+            return
+        superseded = self._written() if self._is_superseded() else None
+        try:
+            action()
+            self._go_on()
+        except (OwnershipLost, RunFailed, RunStopped, RunInUse) as error:
+            self._end(error)
+        assert superseded in (None, self._written()), "wrote after somebody else took over"
+
+    def _is_superseded(self) -> bool:
+        return hasattr(self, "run") and ledger_path(self.world.run_dir, self.run.epoch + 1).exists()
+
+    def _written(self) -> int:
+        return ledger_path(self.world.run_dir, self.run.epoch).stat().st_size
+
+    def _start(self) -> None:
+        world = self.world
+        self.owned = self._stack.enter_context(
+            directory.own_run(
+                world.run_dir,
+                range(len(self.items)),
+                self.plan.batch_size,
+                IDENTITY,
+                self._config,
+                resume=self._resume,
+            )
+        )
+        self.run = Run(
+            world.run_dir,
+            self.owned.manifest.run_id,
+            self.plan,
+            self.owned.ledger,
+            self._config,
+            workers=self._workers,
+            durations=self._durations,
+            clock=lambda: world.now,
+        )
+        path = ledger_path(world.run_dir, self.run.epoch)
+        self._flushed = path.read_bytes().index(b"\n") + 1
+        world.log(self, f"starts, {self.plan}, {self._workers} workers, {self._config}")
+        self._check_replay()
+
+    def _go_on(self) -> None:
+        if self._watched:
+            self._check_sum()
+        while self._idle and (lease := self.run.deal()):
+            self._idle -= 1
+            self.leases += 1
+            assert self.run.coverage.can_accept(lease.first, lease.stop), "dealt twice"
+            Attempt(self, lease).begin()
+        if self.world.rng.random() < 0.5:
+            self.run.flush()
+            self._flushed = self._written()
+        if self.run.over:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._check_replay()
+        self.run.raise_if_failed()
+        if self.plan.goal < self.plan.n_positions:
+            self._end("limit reached")
+            return
+        directory.check_shards(self.owned)
+        check_content(self.owned, self.items)
+        directory.seal(self.owned)
+        self._end("sealed")
+
+    def _end(self, outcome: BaseException | str) -> None:
+        self.world.log(self, "ends:", repr(outcome))
+        self.outcome = outcome
+        if isinstance(outcome, OwnershipLost) and hasattr(self, "run"):
+            assert self._is_superseded()
+        self._stack.close()
+
+    def _check_sum(self) -> None:
+        """Every position of the goal is done, failed, out or still to be dealt: one of these."""
+        goal, coverage = self.plan.goal, self.run.coverage
+        not_accepted = sum(stop - first for first, stop in coverage.accepted.gaps(0, goal))
+        failed = sum(position < goal for position in coverage.failed)
+        assert self.run.n_left + failed == not_accepted
+
+    def _check_replay(self) -> None:
+        """The disk tells the same as memory, as long as nobody else has taken over."""
+        if not self._is_superseded():
+            replayed = read_coverage(self.world.run_dir, self.run.run_id)
+            assert as_data(replayed) == as_data(self.run.coverage)
+
+
+def check_content(owned: directory.OpenRun, items: Items) -> None:
+    """What the accepted shards hold is every position once, but for the failed ones."""
+    coverage, found = owned.ledger.coverage, []
+    for shard in coverage.shards_in_order():
+        content = json.loads((owned.run_dir / shard.name / CONTENT).read_text())
+        assert content["run"] == owned.manifest.run_id, f"{shard} is another run's"
+        held = [p for first, stop in content["units"] for p in range(first, stop)]
+        assert held == list(range(shard.first, shard.stop)), f"{shard} holds {held}"
+        found += held
+    assert found == [p for p in range(len(items)) if p not in coverage.failed]
+
+
+def as_data(coverage: Coverage) -> dict[str, Any]:
+    """A coverage as something to compare."""
+    return {
+        "accepted": list(coverage.accepted),
+        "shards": coverage.shards,
+        "failed": coverage.failed,
+        "kills": dict(coverage.kills),
+        "split": list(coverage.split),
+        "sealed": coverage.sealed,
+    }
