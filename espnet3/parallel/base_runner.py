@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from espnet3.errors import ConfigError
+from espnet3.errors import ConfigError, DataError
 from espnet3.parallel import results
 from espnet3.parallel.hooks import RunnerHooks
 
@@ -151,8 +151,12 @@ def concatenate_shard_files(
 
     Returns:
         Whether any shard had the file. If none had, `out_path` is removed.
+
+    Raises:
+        DataError: if a shard directory is not there at all; `out_path` stays as it is.
     """
     out = Path(out_path)
+    _check_all_there(shard_dirs)
     fragments = [f for d in shard_dirs if (f := Path(d) / relative_name).exists()]
     if not fragments:
         out.unlink(missing_ok=True)
@@ -166,8 +170,15 @@ def concatenate_shard_files(
                     shutil.copyfileobj(source, target, 1 << 20)
             target.flush()
             os.fsync(target.fileno())
+        _check_all_there(shard_dirs)
         os.replace(temporary, out)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return True
+
+
+def _check_all_there(shard_dirs: Sequence[Path]) -> None:
+    gone = [directory for directory in shard_dirs if not Path(directory).is_dir()]
+    if gone:
+        raise DataError(f"{gone[0]} is gone (and {len(gone) - 1} more); nothing was merged")

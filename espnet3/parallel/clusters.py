@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from espnet3.parallel.backends import local
 from espnet3.parallel.config import ParallelConfig
 
 logger = logging.getLogger(__name__)
+
+_starting = threading.Lock()
 
 DASK_SETTINGS: dict[str, Any] = {
     # Dask never moves a task to another worker: the engine deals a lost lease again.
@@ -58,7 +61,8 @@ def start_cluster(config: ParallelConfig) -> Any:
     # All of them are read while the cluster starts; replaced workers get copies.
     _check_main_module()
     try:
-        with dask.config.set(settings), _unchanged_environ(), _without_sigint():
+        # Settings and environment are the process's: two threads must not change them at once.
+        with _starting, dask.config.set(settings), _unchanged_environ(), _without_sigint():
             cluster = local.make_cluster(config)
     except RuntimeError as error:  # all that Dask says: "Nanny failed to start."
         raise RunStopped(
@@ -89,15 +93,20 @@ class Session:
     def __init__(self) -> None:
         self._open: list[tuple[ParallelConfig, Any]] = []
         self._users: list[ParallelConfig] = []
+        self._guard = threading.RLock()
 
     @contextmanager
     def use(self, config: ParallelConfig) -> Iterator[Any]:
         """The running cluster for `config`, which stays open at least for this `with` block."""
-        self._users.append(config)
+        with self._guard:  # another thread may be asking too
+            self._users.append(config)
         try:
-            yield self._find(config) or self._start(config)
+            with self._guard:
+                cluster = self._find(config) or self._start(config)
+            yield cluster
         finally:
-            self._users.remove(config)
+            with self._guard:
+                self._users.remove(config)
 
     def close(self) -> None:
         """Close all clusters."""

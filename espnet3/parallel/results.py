@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from espnet3.errors import RecordRejected
+from espnet3.errors import DataError, RecordRejected
 
 FILE_NAME = "results.jsonl"
 
@@ -30,12 +30,23 @@ def write_results(writers: dict[str, TextIO], results: Iterable[Any], state: Any
 
 
 def read_results(shard_dirs: Sequence[Path]) -> list[Any]:
-    """All results of the given shards, in order."""
+    """All results of the given shards, in order.
+
+    Raises:
+        DataError: if a file does not hold one result for each position of its shard.
+    """
     results: list[Any] = []
     for shard_dir in shard_dirs:
-        text = (Path(shard_dir) / FILE_NAME).read_text(encoding="utf-8")
+        path = Path(shard_dir) / FILE_NAME
+        lines = path.read_text(encoding="utf-8").split("\n")
+        done = json.loads((path.parent / "done").read_bytes())
+        if lines.pop() or len(lines) != done["last"] - done["first"] + 1:
+            raise DataError(
+                f"{path} does not hold the results of positions {done['first']} to {done['last']}; "
+                "somebody changed it. Remove its directory and run again to do them again."
+            )
         # One parse for the whole shard is several times quicker than one for each line.
-        results += json.loads("[" + ",".join(text.split("\n")[:-1]) + "]")
+        results += json.loads("[" + ",".join(lines) + "]")
     return results
 
 

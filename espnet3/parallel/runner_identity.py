@@ -54,8 +54,13 @@ def as_written(config: Any) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """Plain data unchanged; paths as strings; other objects as the name of their class."""
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)  # of a subclass (an enum, a numpy float) the value alone
+    if value is None:
+        return None
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return plain(value.tolist())
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

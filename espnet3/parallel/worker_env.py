@@ -9,6 +9,7 @@ from typing import Any
 from distributed import Worker, WorkerPlugin, get_worker
 
 from espnet3.errors import EnvBuildError
+from espnet3.parallel.engine.report import text_of
 from espnet3.parallel.env_provider import check_env
 
 _guard = threading.Lock()
@@ -48,7 +49,8 @@ class DictReturnWorkerPlugin(WorkerPlugin):
                     self._env = check_env(self._setup_fn(), "setup_fn")
                 except Exception as error:
                     raise EnvBuildError(
-                        f"the env could not be built in a worker: {type(error).__name__}: {error}"
+                        f"the env could not be built in a worker: {type(error).__name__}: "
+                        f"{text_of(error)}"
                     ) from error
             return self._env
 

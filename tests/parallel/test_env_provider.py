@@ -171,7 +171,7 @@ def test_build_that_kills_its_process_ends_the_run(log, two_workers):
         def build_env_local(self):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(RunStopped, match="died before their first item"):
+    with pytest.raises(RunStopped, match="died without an item in hand"):
         Squares(Deadly(), output_dir=log.parent / "out")(range(5))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from espnet3.errors import LedgerError
+from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
 
 
@@ -31,6 +32,20 @@ class Shard:
         return self.last + 1
 
 
+def shard_entries(shard: Shard, plan: Plan) -> list[dict[str, Any]]:
+    """What the ledger says when a shard is accepted; also if it was not done in whole units."""
+    entry = {
+        "kind": "shard",
+        "dir": shard.name,
+        "first": shard.first,
+        "last": shard.last,
+        "seconds": round(shard.forward_seconds, 6),
+    }
+    if plan.on_grid(shard.first, shard.stop):
+        return [entry]
+    return [entry, {"kind": "split", "first": shard.first, "last": shard.last}]
+
+
 @dataclass
 class Coverage:
     """The state of a run, built only by applying ledger entries in order.
@@ -52,6 +67,7 @@ class Coverage:
     kills: Counter[tuple[int, int]] = field(default_factory=Counter)
     split: PositionSet = field(default_factory=PositionSet)
     sealed: bool = False
+    _failed_at: PositionSet = field(default_factory=PositionSet)
 
     def apply(self, entry: Mapping[str, Any]) -> None:
         """Take one ledger entry over.
@@ -67,12 +83,14 @@ class Coverage:
                 if entry["position"] in self.accepted:
                     raise LedgerError(f"position {entry['position']} both accepted and failed")
                 self.failed[entry["position"]] = entry
+                self._failed_at.add(entry["position"], entry["position"] + 1)
             case "dropped":
                 shard = self.shards.pop(entry["first"])
                 self.accepted.remove(shard.first, shard.stop)
             case "retry":
                 for position in entry["positions"]:
                     self.failed.pop(position, None)
+                    self._failed_at.remove(position, position + 1)
             case "killed":
                 self.kills[entry["first"], entry["last"] + 1] += 1
             case "split":
@@ -84,21 +102,14 @@ class Coverage:
 
     def can_accept(self, first: int, stop: int) -> bool:
         """Whether [first, stop) is disjoint from all that is accepted or failed."""
-        if self.accepted.overlaps(first, stop):
-            return False
-        return not any(first <= position < stop for position in self.failed)
+        sound = 0 <= first < stop
+        free = not self.accepted.overlaps(first, stop) and not self._failed_at.overlaps(first, stop)
+        return sound and free
 
     def remaining(self, goal: int) -> Iterator[tuple[int, int]]:
         """Ranges of [0, goal) that are neither accepted nor failed."""
-        failed = sorted(p for p in self.failed if p < goal)
         for first, stop in self.accepted.gaps(0, goal):
-            at = first
-            for position in (p for p in failed if first <= p < stop):
-                if at < position:
-                    yield at, position
-                at = position + 1
-            if at < stop:
-                yield at, stop
+            yield from self._failed_at.gaps(first, stop)
 
     def shards_in_order(self) -> list[Shard]:
         """Accepted shards by position."""
@@ -110,7 +121,7 @@ class Coverage:
         return sum(shard.forward_seconds for shard in self.shards.values())
 
     def _accept(self, shard: Shard) -> None:
-        if not 0 <= shard.first <= shard.last or not self.can_accept(shard.first, shard.stop):
+        if not self.can_accept(shard.first, shard.stop):
             raise LedgerError(f"{shard.name} overlaps positions that are finished or failed")
         self.accepted.add(shard.first, shard.stop)
         self.shards[shard.first] = shard

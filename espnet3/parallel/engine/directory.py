@@ -11,10 +11,12 @@ from typing import Any
 from espnet3.errors import RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
+from espnet3.parallel.engine.coverage import shard_entries
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock, describe_process
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.marker import take_driver_marker
+from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import KILLED
 
 logger = logging.getLogger(__name__)
@@ -90,17 +92,22 @@ def own_run(
         IdentityChanged: if it holds a run over other items or with another setup.
         LedgerError: if its files are damaged; nothing was changed.
     """
+    run_dir = run_dir.absolute()  # whatever user code does to the working directory
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = OwnerLock.acquire(run_dir, overwrite=config.allow_overwrite_lock)
     try:
         (run_dir / "logs").mkdir(exist_ok=True)
-        if not resume:
+        manifest = Manifest.read(run_dir) if resume else None
+        if manifest is None:
+            manifest = Manifest.new(items, batch_size, identity)
             _set_aside(run_dir)
-        manifest = _check_or_begin(run_dir, items, batch_size, identity, config)
+            manifest.write(run_dir, identity)
+        else:
+            manifest = _check(manifest, run_dir, items, identity, config)
         ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, describe_process())
         try:
-            _take_offers(run_dir, manifest, ledger)
-            _drop_missing(run_dir, ledger)
+            _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
+            _drop_missing(run_dir, manifest.run_id, ledger)
             _retry_failed(ledger, config.max_kills)
             yield OpenRun(run_dir, manifest, ledger, take_driver_marker(run_dir))
         finally:
@@ -120,6 +127,8 @@ def seal(run: OpenRun) -> None:
     if removed:
         logger.info("removed %d shard directories that do not count any more", removed)
     (run.run_dir / PREVIOUS).unlink(missing_ok=True)
+    for half_written in run.run_dir.glob(".*.tmp"):  # by a process that was killed
+        half_written.unlink(missing_ok=True)
 
 
 def check_shards(run: OpenRun) -> list[Path]:
@@ -130,7 +139,7 @@ def check_shards(run: OpenRun) -> list[Path]:
         OwnershipLost: if another driver took the run over.
     """
     run.ledger.check_owner()
-    gone = _drop_missing(run.run_dir, run.ledger)
+    gone = _drop_missing(run.run_dir, run.manifest.run_id, run.ledger)
     if gone:
         raise RunStopped(
             f"{len(gone)} shard directories of {run.run_dir} are gone, the first is {gone[0]}; "
@@ -140,10 +149,10 @@ def check_shards(run: OpenRun) -> list[Path]:
     return [run.run_dir / shard.name for shard in run.ledger.coverage.shards_in_order()]
 
 
-def _drop_missing(run_dir: Path, ledger: Ledger) -> list[str]:
+def _drop_missing(run_dir: Path, run_id: str, ledger: Ledger) -> list[str]:
     """Take back what the ledger says of shards that are not there any more; give their names."""
     accepted = ledger.coverage.shards_in_order()
-    gone = [shard for shard in accepted if not (run_dir / shard.name / "done").exists()]
+    gone = [shard for shard in accepted if not shards.holds(run_dir / shard.name, shard, run_id)]
     if gone:
         ledger.append(
             *({"kind": "dropped", "first": shard.first, "last": shard.last} for shard in gone)
@@ -152,18 +161,13 @@ def _drop_missing(run_dir: Path, ledger: Ledger) -> list[str]:
     return [shard.name for shard in gone]
 
 
-def _check_or_begin(
+def _check(
+    manifest: Manifest,
     run_dir: Path,
     items: Sequence[Any],
-    batch_size: int | None,
     identity: Mapping[str, Any],
     config: RunConfig,
 ) -> Manifest:
-    manifest = Manifest.read(run_dir)
-    if manifest is None:
-        manifest = Manifest.new(items, batch_size, identity)
-        manifest.write(run_dir, identity)
-        return manifest
     manifest.check_items(items, run_dir)
     if config.accept_changes:
         for line in manifest.changes(identity, run_dir):
@@ -175,20 +179,12 @@ def _check_or_begin(
     return manifest
 
 
-def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger) -> None:
+def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger, plan: Plan) -> None:
     coverage = ledger.coverage
     known = {shard.name for shard in coverage.shards.values()}
     for offer in shards.find_offers(run_dir, manifest.run_id, known):
         if offer.stop <= manifest.positions and coverage.can_accept(offer.first, offer.stop):
-            ledger.append(
-                {
-                    "kind": "shard",
-                    "dir": offer.name,
-                    "first": offer.first,
-                    "last": offer.last,
-                    "seconds": offer.forward_seconds,
-                }
-            )
+            ledger.append(*shard_entries(offer, plan))
             logger.info("took over %s, finished by a former owner's worker", offer.name)
 
 

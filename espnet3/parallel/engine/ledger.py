@@ -20,7 +20,7 @@ from espnet3.parallel.engine.coverage import Coverage
 
 VERSION = 1
 _WAYS_ON = "Nothing was changed. Use another output_dir, or `run: {resume: false}` to start over."
-_NAME = re.compile(r"ledger\.(\d+)\.jsonl")
+_NAME = re.compile(r"ledger\.([1-9]\d*)\.jsonl")
 
 
 def ledger_path(run_dir: Path, epoch: int) -> Path:
@@ -57,8 +57,11 @@ def _replay(run_dir: Path, valid: Mapping[int, int]) -> Coverage:
             entry = _parse(line)
             if entry is None:
                 raise LedgerError(f"{path}, line {number} is damaged. {_WAYS_ON}")
-            if entry["kind"] != "epoch":
-                coverage.apply(entry)
+            try:
+                if entry["kind"] != "epoch":
+                    coverage.apply(entry)
+            except (LedgerError, KeyError, TypeError) as error:
+                raise LedgerError(f"{path}, line {number}: {error}. {_WAYS_ON}") from error
     return coverage
 
 
@@ -69,7 +72,8 @@ class Ledger:
         self.run_dir = run_dir
         self.epoch = epoch
         self.coverage = coverage
-        self._file = ledger_path(run_dir, epoch).open("ab", buffering=0)
+        self._path = ledger_path(run_dir, epoch)
+        self._file = self._path.open("ab", buffering=0)
         self._next = ledger_path(run_dir, epoch + 1)
         self._flushed = True
 
@@ -118,8 +122,13 @@ class Ledger:
             OwnershipLost: if a newer epoch exists; nothing was written.
             OSError: if the disk is full or gone; the coverage is unchanged.
         """
-        if self._next.exists():
+        if self._next.exists() or not self._is_in_place():
             self.check_owner()
+        for entry in entries:
+            if entry["kind"] == "shard" and not self.coverage.can_accept(
+                entry["first"], entry["last"] + 1
+            ):  # written down, it would damage the ledger for good
+                raise LedgerError(f"{entry['dir']} overlaps positions that are finished or failed")
         data = b"".join(_line(entry) for entry in entries)
         start = self._file.seek(0, os.SEEK_END)
         try:
@@ -145,12 +154,24 @@ class Ledger:
         Raises:
             OwnershipLost: if one does.
         """
-        newest = find_epochs(self.run_dir)[-1]
+        newest = max(find_epochs(self.run_dir), default=0)
         if newest > self.epoch:
             raise OwnershipLost(
                 f"{self.run_dir} was taken over by another driver (start {newest}, this is "
                 f"{self.epoch}); this one stops without touching it"
             )
+        if not self._is_in_place():
+            raise OwnershipLost(
+                f"{self._path} was removed while this driver was at work, so the directory may be "
+                "another run's now; this one stops without touching it"
+            )
+
+    def _is_in_place(self) -> bool:
+        """Whether the open file is still the one that its name means."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Flush and close the file; the ledger stays on disk."""
@@ -168,10 +189,10 @@ def _valid_bytes(run_dir: Path, run_id: str) -> dict[int, int]:
         if not lines:
             continue  # torn at birth: its owner never wrote a line that counts
         header = lines[0]
+        if header.get("run_id") != run_id:
+            return {}  # the newest run here is another one: this one has not begun
         if header["kind"] != "epoch" or header.get("version") != VERSION:
             raise LedgerError(f"{path} is not a ledger of version {VERSION}. {_WAYS_ON}")
-        if header["run_id"] != run_id:
-            return {}  # the newest run here is another one: this one has not begun
         valid = {int(e): n for e, n in header["older"].items()}
         valid[epoch] = size
         return dict(sorted(valid.items()))

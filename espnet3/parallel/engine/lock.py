@@ -1,8 +1,9 @@
 """One owner per run directory, on one host.
 
-The owner holds a POSIX lock on `<run>/lock` for as long as its process lives; the kernel lets go
-of it at any death, so a dead owner is taken over at once and a pid that was given to another
-process means nothing. Epochs (see `ledger`) make an error of judgement harmless.
+The owner holds an open-file-description lock on `<run>/lock` for as long as its process lives; the
+kernel lets go of it at any death, so a dead owner is taken over at once. Processes that the owner
+forked may keep it for longer: a lock whose owner is dead counts as free. Epochs (see `ledger`) make
+an error of judgement harmless.
 """
 
 import errno
@@ -12,8 +13,8 @@ import logging
 import os
 import shlex
 import socket
+import struct
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,10 +25,8 @@ from espnet3.utils.masking import mask_argument
 
 logger = logging.getLogger(__name__)
 
-# A POSIX lock belongs to the process: it cannot tell two threads of one process apart, and closing
-# any descriptor of the file drops it. So this process keeps its own list.
-_held: set[Path] = set()
-_guard = threading.Lock()
+# struct flock of 64-bit Linux: type, whence, start, length (0: all of it), pid (0 for this kind).
+_WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
 def describe_process() -> dict[str, Any]:
@@ -35,6 +34,8 @@ def describe_process() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "ticks": _start_ticks(os.getpid()),
+        "boot": _boot_id(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
         "command": shlex.join(mask_argument(a) for a in sys.argv)[:500],
     }
@@ -43,8 +44,7 @@ def describe_process() -> dict[str, Any]:
 class OwnerLock:
     """The lock of one run directory, held from `acquire` to `release`."""
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self._path = path
+    def __init__(self, fd: int) -> None:
         self._fd = fd
 
     @classmethod
@@ -59,38 +59,30 @@ class OwnerLock:
             RunInUse: if another driver owns the run, or may own it from another host; the message
                 says which one, since when, and how to look at it.
         """
-        path = (run_dir / "lock").resolve()
-        with _guard:
-            if path in _held:
-                raise RunInUse(f"{run_dir} is in use by another runner call of this process")
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                _take(fd, run_dir, overwrite)
-            except BaseException:
-                os.close(fd)
-                raise
-            _held.add(path)
-        return cls(path, fd)
+        fd = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _take(fd, run_dir, overwrite)
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd)
 
     def release(self) -> None:
         """Let go; the lock file stays, empty."""
-        with _guard:
-            os.ftruncate(self._fd, 0)
-            os.close(self._fd)
-            _held.discard(self._path)
+        os.ftruncate(self._fd, 0)
+        os.close(self._fd)
 
 
 def _take(fd: int, run_dir: Path, overwrite: bool) -> None:
     owner = _read(fd)
     here = describe_process()
     try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            logger.warning("%s cannot be locked (%s); epochs keep drivers apart", run_dir, error)
+        elif not _is_dead(owner, here):
             raise RunInUse(_in_use(run_dir, owner)) from error
-        logger.warning(
-            "%s cannot be locked (%s); only epochs keep two drivers apart", run_dir, error
-        )
     if owner and owner.get("host") != here["host"] and not overwrite:
         raise RunInUse(
             f"{_in_use(run_dir, owner)} If that process is gone, set "
@@ -98,6 +90,30 @@ def _take(fd: int, run_dir: Path, overwrite: bool) -> None:
         )
     os.ftruncate(fd, 0)
     os.pwrite(fd, json.dumps(here).encode() + b"\n", 0)
+
+
+def _is_dead(owner: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Whether a process of this host certainly ended; its pid may have been given to another."""
+    if owner.get("host") != here["host"] or not isinstance(owner.get("pid"), int):
+        return False
+    if owner.get("boot") != here["boot"]:
+        return True
+    return _start_ticks(owner["pid"]) != owner.get("ticks")
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot; None if there is no such process."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _read(fd: int) -> Mapping[str, Any]:
@@ -111,6 +127,8 @@ def _read(fd: int) -> Mapping[str, Any]:
 def _in_use(run_dir: Path, owner: Mapping[str, Any]) -> str:
     if not owner:
         return f"{run_dir} is owned by another driver."
+    if (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname()):
+        return f"{run_dir} is in use by another runner call of this process."
     return (
         f"{run_dir} is owned by pid {owner.get('pid')} on {owner.get('host')} since "
         f"{owner.get('started')} ({owner.get('command')}). Look at it with "

@@ -78,11 +78,8 @@ class PositionSet:
     def gaps(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
         """The ranges of [first, stop) that are not in the set, in order."""
         at = first
-        for start, end in self:
-            if end <= at:
-                continue
-            if start >= stop:
-                break
+        begin, end_of = bisect_right(self._stops, first), bisect_left(self._starts, stop)
+        for start, end in zip(self._starts[begin:end_of], self._stops[begin:end_of], strict=True):
             if at < start:
                 yield at, start
             at = max(at, end)

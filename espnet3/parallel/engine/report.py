@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from espnet3.parallel.engine.coverage import Shard
 
+LONGEST = 20_000  # characters of an exception's text that are kept
 KILLED = "WorkerKilled"  # stands for an exception's name where a worker died
 
 
@@ -43,8 +44,8 @@ class UnitFailure:
             utterance=utterance,
             step=step,
             error=type(error).__name__,
-            message=_text(error),
-            traceback="".join(traceback.format_exception(error)),
+            message=text_of(error)[:LONGEST],
+            traceback=_traceback_of(error),
             exception=error,
         )
 
@@ -76,8 +77,15 @@ class LeaseReport:
     leaving: bool = False
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """The message of any exception, as a plain string."""
     try:
-        return str(error)
+        return str.__str__(str(error))  # a subclass of str could not be sent
     except Exception:  # a class of the user's; its own failure must not hide the first one
         return "(its message cannot be shown)"
+
+
+def _traceback_of(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}\n...\n{text[-half:]}"

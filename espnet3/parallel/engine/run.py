@@ -2,13 +2,14 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from espnet3.errors import RunFailed, RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import failures
-from espnet3.parallel.engine.coverage import Coverage, Shard
+from espnet3.parallel.engine.coverage import Coverage, Shard, shard_entries
 from espnet3.parallel.engine.dealer import Dealer, Lease
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.plan import Plan
@@ -59,6 +60,8 @@ class Run:
         self._stop_reason: str | None = None
         self._fatal: UnitFailure | None = None
         self._failure_log = failures.FailureLog(run_dir)
+        self._n_failed = sum(position < plan.goal for position in self.coverage.failed)
+        self._errors = Counter(e["error"] for p, e in self.coverage.failed.items() if p < plan.goal)
         self._had_success = bool(len(self.coverage.accepted))
         self._idle_deaths = 0
         self._dealer = Dealer(
@@ -166,7 +169,7 @@ class Run:
         """A worker is gone that had begun no unit: nobody is to blame, but it may not go on."""
         self._idle_deaths += 1
         if self._idle_deaths >= IDLE_DEATHS * self.n_workers:
-            self.stop(f"{self._idle_deaths} workers in a row died before their first item")
+            self.stop(f"{self._idle_deaths} workers in a row died without an item in hand")
 
     def stop(self, reason: str) -> None:
         """Hand out no more leases; the first reason given stays."""
@@ -206,25 +209,14 @@ class Run:
         self._ledger.flush()
 
     def _accept(self, shard: Shard) -> None:
-        self._ledger.append(
-            {
-                "kind": "shard",
-                "dir": shard.name,
-                "first": shard.first,
-                "last": shard.last,
-                "seconds": round(shard.forward_seconds, 6),
-            }
-        )
-        if not self.plan.on_grid(shard.first, shard.stop):
-            self._ledger.append({"kind": "split", "first": shard.first, "last": shard.last})
+        self._ledger.append(*shard_entries(shard, self.plan))
         self._had_success = True
         self._idle_deaths = 0
         self._seconds += shard.forward_seconds
         self._counted += shard.stop - shard.first
 
     def _n_done(self) -> int:
-        failed = sum(position < self.plan.goal for position in self.coverage.failed)
-        return self.plan.goal - self.n_left - failed
+        return self.plan.goal - self.n_left - self._n_failed
 
     def _say_how_far(self) -> None:
         if self._progress is not None:
@@ -241,13 +233,16 @@ class Run:
             self._dealer.give_back(first, lease.stop)
 
     def _take_failure(self, failure: UnitFailure, worker: str) -> None:
-        self._failure_log.append(failure, worker, self.epoch)
         if failure.stop - failure.first > 1:
             self._split(failure.first, failure.stop)
+            self._failure_log.append(failure, worker, self.epoch)
             return
         if self.first_exception is None:
             self.first_exception = failure.exception
         self._ledger.append(failures.ledger_entry(failure, failure.first))
+        self._failure_log.append(failure, worker, self.epoch)
+        self._n_failed += 1
+        self._errors[failure.error] += 1
         logger.error(
             "%s (position %d) failed in %s: %s: %s",
             failure.utterance,
@@ -288,15 +283,13 @@ class Run:
             self._take_failure(failure, "")
 
     def _stop_if_hopeless(self) -> None:
-        failed = [e for p, e in self.coverage.failed.items() if p < self.plan.goal]
         limit = self.config.max_failures
         if limit is None:
             limit = max(10, self.plan.goal // 100)
         if self.config.on_error == "raise":
             self.stop("on_error is raise")
-        elif len(failed) > limit:
+        elif self._n_failed > limit:
             self.stop(f"more than max_failures = {limit} items failed")
-        elif len(failed) >= ALIKE and not self._had_success:
-            errors = {entry["error"] for entry in failed}
-            if len(errors) == 1:
-                self.stop(f"the first {len(failed)} items all failed with {errors.pop()}")
+        elif self._n_failed >= ALIKE and not self._had_success and len(self._errors) == 1:
+            error = next(iter(self._errors))
+            self.stop(f"the first {self._n_failed} items all failed with {error}")

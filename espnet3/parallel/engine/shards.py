@@ -93,6 +93,16 @@ def read_done(directory: Path, run_id: str) -> Shard | None:
     return shard
 
 
+def holds(directory: Path, shard: Shard, run_id: str) -> bool:
+    """Whether `directory` is still the committed shard that the ledger says it is."""
+    try:
+        record: Any = json.loads((directory / "done").read_bytes())
+        found = record["run_id"], record["first"], record["last"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(found == (run_id, shard.first, shard.last))
+
+
 def find_offers(run_dir: Path, run_id: str, known: set[str]) -> list[Shard]:
     """Committed shards that no ledger names, by position: what a dead owner had in flight."""
     names = [n for n in os.listdir(run_dir) if _NAME.fullmatch(n) and n not in known]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import cloudpickle
 
@@ -92,6 +92,8 @@ class _Worker:
     marker: str = ""
     lease: Lease | None = None
     waiting: Asked | None = None
+    useless: bool = False
+    """The process lives, but it takes no leases: it has no env."""
 
 
 @dataclass
@@ -123,13 +125,8 @@ class _Driver:
                 self._say_what_is_waited_for()
             if self.hub.inbox.empty():
                 self.run.flush()
-        if self.env_failure and self.env_failure.is_config:
-            raise ConfigError(self.env_failure.error)
-        if self.env_failure:
-            raise EnvBuildError(
-                f"{self.job.provider} could not build its env in worker {self.env_failure.name}: "
-                f"{self.env_failure.error}"
-            ) from WorkerTraceback(self.env_failure.traceback)
+        if self.env_failure is not None and not self.env_built:
+            self._raise_env_failure(self.env_failure)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -139,8 +136,8 @@ class _Driver:
                 self._bury(address)
             case Ended(address, key):
                 worker = self.workers.get(address)
-                if worker is not None and worker.task.key == key:
-                    self._bury(address)
+                if worker is not None and worker.task.key == key and not worker.useless:
+                    self._give_up(worker, f"the task of worker {worker.name or address} ended")
             case Asked(address):
                 self._listen(event, self.workers.get(address))
             case Interrupted():
@@ -174,7 +171,12 @@ class _Driver:
             case messages.EnvFailed() as failure:
                 worker.waiting = None
                 self.hub.reply(asked, None)
-                self._env_failed(failure)
+                self.env_failure = self.env_failure or failure
+                self._give_up(
+                    worker,
+                    f"{self.job.provider} could not build its env in worker "
+                    f"{failure.name}: {failure.error}",
+                )
             case LeaseReport() as report:
                 worker.lease = None
                 self.run.report(report)
@@ -201,7 +203,8 @@ class _Driver:
         if worker is None:
             return
         if worker.lease is None:
-            self.run.lost_idle()
+            if not worker.useless:
+                self.run.lost_idle()
         else:
             in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
             logger.warning(
@@ -213,12 +216,24 @@ class _Driver:
             Path(worker.marker).unlink(missing_ok=True)
         self._feed()
 
-    def _env_failed(self, failure: messages.EnvFailed) -> None:
-        if self.env_built:  # one worker's own trouble: the others go on without it
-            logger.error("worker %s could not build its env: %s", failure.name, failure.error)
-        elif self.env_failure is None:
-            self.env_failure = failure
-            self.run.stop(f"{self.job.provider} could not build its env")
+    def _give_up(self, worker: _Worker, why: str) -> None:
+        """Do without a worker whose process lives; the others go on while there are any."""
+        worker.useless = True
+        if worker.lease is not None:
+            lease, worker.lease = worker.lease, None
+            self.run.lost(lease, None)
+        if all(other.useless for other in self.workers.values()):
+            # The error that ends the run tells the cause; it is to be told once.
+            self.run.stop(why if self.env_built else f"{self.job.provider} could not build its env")
+        elif self.env_built:  # else all of them will most likely fail alike, and one error will do
+            logger.error("%s; the others go on without it", why)
+
+    def _raise_env_failure(self, failure: messages.EnvFailed) -> NoReturn:
+        if failure.is_config:
+            raise ConfigError(failure.error)
+        raise EnvBuildError(
+            f"{self.job.provider} could not build its env in worker {failure.name}: {failure.error}"
+        ) from WorkerTraceback(failure.traceback)
 
     def kill_workers(self) -> None:
         """End the local workers at once, in the middle of whatever they do."""
@@ -235,7 +250,7 @@ class _Driver:
         with suppress(OSError):  # the scheduler is gone, and the workers with it
             self.client.sync(
                 self.client.scheduler.broadcast,
-                msg={"op": messages.DRAIN},
+                msg={"op": messages.drain_operation(self.job.token)},
                 workers=busy,
                 on_error="ignore",
             )

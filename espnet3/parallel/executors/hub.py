@@ -59,15 +59,13 @@ class Hub(SchedulerPlugin):
 
     Args:
         scheduler: the cluster's scheduler; it lives in this process.
-        token: of the run; calls for another one are sent home.
+        token: of the run; several runs may share a cluster.
     """
-
-    name = "espnet3"
 
     def __init__(self, scheduler: Any, token: str) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._scheduler = scheduler
-        self._token = token
+        self.name = self._operation = messages.pull_operation(token)
         self._waiting: set[asyncio.Future[bytes]] = set()
         self._loop: asyncio.AbstractEventLoop = scheduler.loop.asyncio_loop
 
@@ -97,9 +95,7 @@ class Hub(SchedulerPlugin):
         """Called by Dask."""
         self.inbox.put(Gone(worker))
 
-    async def _pull(self, worker: str, token: str, message: bytes) -> bytes:
-        if token != self._token:
-            return pickle.dumps(None)
+    async def _pull(self, worker: str, message: bytes) -> bytes:
         answer: asyncio.Future[bytes] = self._loop.create_future()
         self._waiting.add(answer)
         self.inbox.put(Asked(worker, message, answer))
@@ -109,13 +105,13 @@ class Hub(SchedulerPlugin):
             self._waiting.discard(answer)
 
     def _install(self) -> None:
-        self._scheduler.handlers[messages.OPERATION] = self._pull
+        self._scheduler.handlers[self._operation] = self._pull
         self._scheduler.add_plugin(self, name=self.name)
         for worker in list(self._scheduler.workers):
             self.inbox.put(Joined(worker))
 
     def _remove(self) -> None:
-        self._scheduler.handlers.pop(messages.OPERATION, None)
+        self._scheduler.handlers.pop(self._operation, None)
         for answer in list(self._waiting):
             if not answer.done():
                 answer.set_result(pickle.dumps(None))

@@ -5,6 +5,7 @@ from typing import Any
 
 from espnet3.errors import ConfigError, EnvBuildError
 from espnet3.parallel.engine.marker import DRIVER, marker_path
+from espnet3.parallel.engine.report import text_of
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import build_local
 from espnet3.parallel.parallel import in_session
@@ -27,10 +28,10 @@ def run_in_process(
         env = build_local(provider)
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EnvBuildError(
             f"{job.provider} could not build its env in this process: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {text_of(error)}"
         ) from error
     try:
         worker = LeaseWorker(job, env, DRIVER)

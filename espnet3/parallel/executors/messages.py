@@ -9,8 +9,15 @@ import cloudpickle
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 
-OPERATION = "espnet3_pull"
-DRAIN = "espnet3_drain"
+
+def pull_operation(token: str) -> str:
+    """Name of the scheduler's operation that workers of that run pull leases with."""
+    return f"espnet3_pull_{token}"
+
+
+def drain_operation(token: str) -> str:
+    """Name of the workers' operation that tells those of that run to drain."""
+    return f"espnet3_drain_{token}"
 
 
 @dataclass(frozen=True)

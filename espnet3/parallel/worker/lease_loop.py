@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from espnet3.errors import ConfigError, RecordRejected, RunStopped
+from espnet3.errors import ConfigError, OwnershipLost, RecordRejected, RunStopped
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.marker import Marker, marker_path
@@ -52,6 +53,7 @@ class LeaseWorker:
     def __init__(self, job: Job, env: Mapping[str, Any], name: str) -> None:
         self.name = name
         self.draining = threading.Event()
+        self._pid = os.getpid()
         self._job = job
         self._env = {
             "output_dir": job.output_dir,
@@ -76,6 +78,8 @@ class LeaseWorker:
         """
         shard_id = self._job.naming.shard_id(lease.first, lease.number)
         directory = self._job.run_dir / shard_name(shard_id)
+        if directory.exists():
+            raise OwnershipLost(f"{directory} is there already: the run has another owner")
         self._marker.begin_lease(lease.number)
         try:
             return self._run(lease, items, shard_id, directory)
@@ -175,6 +179,8 @@ class LeaseWorker:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # sys.exit() in user code must not end the worker
+                if os.getpid() != self._pid:
+                    os._exit(1)  # a child that user code forked: it must not go on as a worker
                 progress = _Progress(position, seconds, state)
                 self._note(progress, error, step, position, stop, idx)
                 return progress

@@ -14,6 +14,7 @@ import cloudpickle
 
 from espnet3.errors import ConfigError
 from espnet3.parallel.engine.marker import marker_path
+from espnet3.parallel.engine.report import text_of
 from espnet3.parallel.executors import messages
 from espnet3.parallel.worker.env import env_for
 from espnet3.parallel.worker.job import Job
@@ -42,11 +43,11 @@ def serve(token: str, blob: bytes) -> None:
         job, setup = cloudpickle.loads(blob)
         lease_worker = _prepare(job, setup, name)
     except BaseException as error:  # sys.exit() in a task would hang it
-        what = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
         is_config = isinstance(error, ConfigError)
+        what = text_of(error) if is_config else f"{type(error).__name__}: {text_of(error)}"
         pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config))
         return
-    worker.handlers[messages.DRAIN] = lambda **_: lease_worker.draining.set()
+    worker.handlers[messages.drain_operation(token)] = lambda **_: lease_worker.draining.set()
     marker = str(marker_path(job.run_dir, lease_worker.name))
     work = pull(messages.Hello(name, marker, os.getpid()))
     while work is not None:
@@ -89,15 +90,10 @@ def _pull(worker: Any, token: str, message: messages.Message) -> messages.Work |
     """Report and wait for the next lease; None when there is none, or no driver any more."""
     from distributed.utils import sync
 
-    call = getattr(worker.scheduler, messages.OPERATION)
+    call = getattr(worker.scheduler, messages.pull_operation(token))
+    data = messages.dump_message(message)
     try:
-        reply = sync(
-            worker.loop,
-            call,
-            worker=worker.address,
-            token=token,
-            message=messages.dump_message(message),
-        )
+        reply = sync(worker.loop, call, worker=worker.address, message=data)
     except Exception:  # the driver is gone or has ended the run: nobody is left to be told
         return None
     work: messages.Work | None = pickle.loads(reply)
