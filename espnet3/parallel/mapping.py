@@ -1,7 +1,7 @@
 """The work behind `parallel_map` and `parallel_for`: chunks of elements as Dask tasks."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from espnet3.parallel.env_provider import check_env
@@ -38,7 +38,8 @@ def env_on_workers(
     try:
         yield
     finally:
-        client.unregister_worker_plugin(DictReturnWorkerPlugin.name)
+        with suppress(OSError):  # the cluster is gone already
+            client.unregister_worker_plugin(DictReturnWorkerPlugin.name)
 
 
 def map_on_client(
@@ -65,5 +66,8 @@ def map_on_client(
 
 
 def _call_chunk(func: Callable[..., Any], first: int, chunk: list[Any]) -> list[tuple[int, Any]]:
-    selected = select_env(func, current_env(), n_given=1)
-    return [(first + i, func(element, **selected)) for i, element in enumerate(chunk)]
+    try:
+        selected = select_env(func, current_env(), n_given=1)
+        return [(first + i, func(element, **selected)) for i, element in enumerate(chunk)]
+    except SystemExit as error:  # it would end the worker, and tell nobody why
+        raise RuntimeError(f"{func.__name__} called sys.exit({error.code!r})") from error

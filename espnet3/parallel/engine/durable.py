@@ -6,7 +6,6 @@ On NFS the server decides; a rename is atomic there, but another host may see it
 
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MANY_FILES = 32
@@ -29,6 +28,8 @@ def fsync_tree(directory: str | Path) -> None:
         paths = (os.path.join(root, name) for name in names)
         files += [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
     if len(files) > MANY_FILES:
+        from concurrent.futures import ThreadPoolExecutor
+
         # Journalling file systems commit what is asked for at the same time together.
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(fsync_path, files))

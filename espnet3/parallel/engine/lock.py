@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shlex
-import socket
 import struct
 import sys
 import time
@@ -32,7 +31,7 @@ _WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 def describe_process() -> dict[str, Any]:
     """Host, pid, start and command of this process, for people who meet its lock."""
     return {
-        "host": socket.gethostname(),
+        "host": os.uname().nodename,
         "pid": os.getpid(),
         "ticks": _start_ticks(os.getpid()),
         "boot": _boot_id(),
@@ -127,7 +126,7 @@ def _read(fd: int) -> Mapping[str, Any]:
 def _in_use(run_dir: Path, owner: Mapping[str, Any]) -> str:
     if not owner:
         return f"{run_dir} is owned by another driver."
-    if (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname()):
+    if (owner.get("pid"), owner.get("host")) == (os.getpid(), os.uname().nodename):
         return f"{run_dir} is in use by another runner call of this process."
     return (
         f"{run_dir} is owned by pid {owner.get('pid')} on {owner.get('host')} since "
