@@ -57,7 +57,7 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
         runner.run_dir, items, runner.batch_size, identity, config, resume=resume
     ) as owned:
         run = Run(
-            runner.run_dir,
+            owned.run_dir,
             owned.manifest.run_id,
             plan,
             owned.ledger,
@@ -72,13 +72,7 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
         if not run.over:
             with caught() as interruption:
                 _execute(run, _job(runner, run), items, runner.provider, parallel, interruption)
-            if interruption.signal is not None:
-                done = len(run.coverage.accepted)
-                logger.warning(
-                    "%s; %d of %d items are done and kept in %s; the same command goes on there",
-                    interruption.reason, done, plan.n_positions, run.run_dir,
-                )  # fmt: skip
-            interruption.raise_if_any()
+            _end_if_asked_to(interruption, run)
         run.raise_if_failed()
         if plan.goal < plan.n_positions:
             logger.info(
@@ -113,7 +107,7 @@ def _job(runner: Runner, run: Run) -> Job:
         provider=type(runner.provider).__name__,
         output_dir=str(runner.output_dir),
         shard_subdir=runner.shard_subdir,
-        run_dir=runner.run_dir.absolute(),
+        run_dir=run.run_dir,
         run_id=run.run_id,
         plan=run.plan,
         model_key=model_key(runner.provider),
@@ -140,6 +134,19 @@ def _execute(
         run_on_cluster(run, job, items, setup_function(provider), parallel, interruption)
     took = duration(time.monotonic() - began)
     logger.info("%d items in %s; %d are left", to_do - run.n_left, took, run.n_left)
+
+
+def _end_if_asked_to(interruption: Interruption, run: Run) -> None:
+    if interruption.signal is None:
+        return
+    logger.warning(
+        "%s; %d of %d items are done and kept in %s; the same command goes on there",
+        interruption.reason,
+        len(run.coverage.accepted),
+        run.plan.n_positions,
+        run.run_dir,
+    )
+    interruption.raise_if_any()
 
 
 def _say_what_is_there(run: Run) -> None:

@@ -51,6 +51,11 @@ class Interrupted:
 Event = Joined | Gone | Asked | Ended | Interrupted
 
 
+async def _send_home(worker: str, message: bytes) -> bytes:
+    """The answer to a worker of a run that has ended."""
+    return pickle.dumps(None)
+
+
 class Hub(SchedulerPlugin):
     """A Dask scheduler plugin. Its methods run on the scheduler's event loop.
 
@@ -111,7 +116,9 @@ class Hub(SchedulerPlugin):
             self.inbox.put(Joined(worker))
 
     def _remove(self) -> None:
-        self._scheduler.handlers.pop(self._operation, None)
+        # A call without handler would never be answered, and its worker wait for ever: one that
+        # has been building its env until now may still come.
+        self._scheduler.handlers[self._operation] = _send_home
         for answer in list(self._waiting):
             if not answer.done():
                 answer.set_result(pickle.dumps(None))
