@@ -162,19 +162,13 @@ def concatenate_shard_files(
         out.unlink(missing_ok=True)
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as target:
-            for fragment in fragments:
-                with fragment.open("rb") as source:
-                    shutil.copyfileobj(source, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
+    from espnet3.parallel.engine import durable
+
+    with durable.replacing(out) as target:
+        for fragment in fragments:
+            with fragment.open("rb") as source:
+                shutil.copyfileobj(source, target, 1 << 20)
         _check_all_there(shard_dirs)
-        os.replace(temporary, out)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     return True
 
 

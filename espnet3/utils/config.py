@@ -141,10 +141,7 @@ def resolve(config: DictConfig) -> DictConfig:
     Raises:
         ConfigError: naming every key that does not resolve or is still ``???``.
     """
-    register_resolvers()
-    problems = unresolved(config)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    _check_resolves(config)
     resolved = copy.deepcopy(config)
     OmegaConf.resolve(resolved)
     return resolved
@@ -156,11 +153,15 @@ def resolved_container(config: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: naming every key that does not resolve or is still ``???``.
     """
+    _check_resolves(config)
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+
+
+def _check_resolves(config: DictConfig) -> None:
     register_resolvers()
     problems = unresolved(config)
     if problems:
         raise ConfigError("\n".join(problems))
-    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 
 
 def unresolved(

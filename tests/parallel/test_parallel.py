@@ -1,10 +1,10 @@
 """Settings, clients, sessions and plain maps."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
+from drivers import await_that
 from omegaconf import OmegaConf
 from workloads import Provider, Squares, note, notes, pids
 
@@ -36,10 +36,7 @@ def ended(pid_set):
 
 
 def await_end(pid_set):
-    deadline = time.monotonic() + 60
-    while not ended(pid_set):
-        assert time.monotonic() < deadline, "workers are still there"
-        time.sleep(0.02)
+    await_that(lambda: ended(pid_set))
 
 
 # settings

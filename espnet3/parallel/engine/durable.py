@@ -6,7 +6,10 @@ On NFS the server decides; a rename is atomic there, but another host may see it
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 MANY_FILES = 32
 
@@ -57,14 +60,28 @@ def write_new(path: Path, data: bytes) -> None:
 
 def replace(path: Path, data: bytes) -> None:
     """Write `data` to `path` in one step, over what was there before."""
+    with replacing(path) as f:
+        f.write(data)
+    fsync_path(path.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file in a `with` block; at its end it takes the name `path`, on disk and in one step.
+
+    After an exception there is what was there before. The name is durable only once the directory
+    has been flushed too, which is the caller's to do.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _write_and_fsync(temporary, data)
+        with temporary.open("wb", buffering=1 << 20) as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_path(path.parent)
 
 
 def _write_and_fsync(path: Path, data: bytes) -> None:

@@ -116,8 +116,8 @@ class Hub(SchedulerPlugin):
             self.inbox.put(Joined(worker))
 
     def _remove(self) -> None:
-        # A call without handler would never be answered, and its worker wait for ever: one that
-        # has been building its env until now may still come.
+        # A worker that has been building its env until now may still come; without a handler the
+        # answer would be an error of Dask's.
         self._scheduler.handlers[self._operation] = _send_home
         for answer in list(self._waiting):
             if not answer.done():

@@ -16,7 +16,7 @@ import numpy as np
 
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import concatenate_shard_files
-from espnet3.parallel.engine.durable import fsync_path
+from espnet3.parallel.engine.durable import fsync_path, replacing
 from espnet3.systems.base.record_writer import FIELDS_FILE
 
 
@@ -213,18 +213,10 @@ def _link(source: Path, target: Path) -> None:
 
 def _write_trn(shard_dirs: Sequence[Path], field: str, out: Path) -> None:
     """Write sclite's ``<text> (<id>)`` lines from those of an scp field, without holding them."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb", buffering=1 << 20) as target:
-            for line in _lines(shard_dirs, field):
-                utt, _, value = line[:-1].partition(b" ")
-                target.write(value + b" (" + utt + b")\n")
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(temporary, out)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(out) as target:
+        for line in _lines(shard_dirs, field):
+            utt, _, value = line[:-1].partition(b" ")
+            target.write(value + b" (" + utt + b")\n")
 
 
 def _lines(shard_dirs: Iterable[Path], field: str) -> Iterator[bytes]:
