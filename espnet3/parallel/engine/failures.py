@@ -31,6 +31,7 @@ class FailureLog:
             "message": failure.message,
             "traceback": failure.traceback,
             "worker": worker,
+            "log": failure.log or None,
             "epoch": epoch,
             "attempt": self._attempts[failure.first],
             "time": time.time(),
@@ -48,6 +49,7 @@ def ledger_entry(failure: UnitFailure, position: int) -> dict[str, Any]:
         "step": failure.step,
         "error": failure.error,
         "message": failure.message[:500],
+        "log": failure.log,
     }
 
 
