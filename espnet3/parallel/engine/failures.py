@@ -11,6 +11,7 @@ from espnet3.errors import RunFailed
 from espnet3.parallel.engine.report import KILLED, UnitFailure
 
 SHOWN = 5  # failed items in the error's table
+LINE = 240  # characters of an exception's first line; what is to be done often stands at its end
 KINDS = 4  # kinds of exceptions that are counted by name
 
 
@@ -112,7 +113,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _first_line(message: str) -> str:
     line = printable(message.strip().splitlines()[0]) if message.strip() else "(no message)"
-    return line if len(line) <= 160 else line[:157] + "..."
+    return line if len(line) <= LINE else line[: LINE - 3] + "..."
 
 
 def printable(text: str) -> str:
