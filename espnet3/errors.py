@@ -102,7 +102,4 @@ class RunFailed(ESPnet3Error, RuntimeError):
         return type(self), (self.summary, self.failures, self.debug)
 
 
-_HOW_TO_DEBUG = (
-    "To see the first one fail here, in a debugger if this is a terminal (it changes nothing of "
-    "the run):"
-)
+_HOW_TO_DEBUG = "To do the first one alone, under a debugger (the run is left as it is):"

@@ -62,7 +62,7 @@ def command(request: Request, failure: Mapping[str, Any]) -> str:
     odd = item.startswith("-") or is_override(item)
     words += [*overrides, *([f"--debug_item={item}"] if odd else ["--debug_item", item])]
     masked = overrides != list(part.overrides)
-    return shlex.join(words) + (f"  # with what {MASK} stands for" if masked else "")
+    return shlex.join(words) + (f"  # put in what {MASK} stands for" if masked else "")
 
 
 def _python() -> str:

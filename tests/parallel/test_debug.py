@@ -62,8 +62,7 @@ def test_failures_are_shown_in_a_table_and_counted(out):
         f"Tracebacks: {out / 'failures.jsonl'}.",
         "Run the same again to retry just these, or with `on_error: skip` (in `run:`, or in what "
         "set_parallel is given) to publish without them.",
-        "To see the first one fail here, in a debugger if this is a terminal (it changes nothing "
-        "of the run):",
+        "To do the first one alone, under a debugger (the run is left as it is):",
         "  runner.debug(1)",
     ]
 

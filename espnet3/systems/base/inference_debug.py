@@ -123,7 +123,7 @@ def _not_found(item: str, jobs: Sequence[InferenceJob]) -> str:
     text = f"no test set has an utterance {item!r}"
     if len(nameless) < len(jobs):
         text += f" (there is {', '.join(job.name for job in jobs)})"
-    near = [f"{utt_id!r} of {job.name}" for job in jobs for utt_id in _nearest(item, job)]
+    near = _nearest(item, jobs)
     if near:
         text += f"; the nearest are {', '.join(near)}"
     if nameless:
@@ -134,13 +134,18 @@ def _not_found(item: str, jobs: Sequence[InferenceJob]) -> str:
     return text
 
 
-def _nearest(utt_id: str, job: InferenceJob) -> list[str]:
-    name_of = job.runner.name_of
-    if name_of is None:
-        return []
-    ids = [str(name_of(i)) for i in range(min(job.n_items, _COMPARED))]
-    parts = islice((one for one in ids if utt_id and utt_id.lower() in one.lower()), _NEAR)
-    return list(parts) or difflib.get_close_matches(utt_id, ids, n=_NEAR, cutoff=0.5)
+def _nearest(utt_id: str, jobs: Sequence[InferenceJob]) -> list[str]:
+    """Return the ids that hold this one, or else look like it, each with a test set."""
+    home: dict[str, str] = {}
+    for job in jobs:
+        name_of = job.runner.name_of
+        if name_of is not None:
+            ids = (str(name_of(i)) for i in range(min(job.n_items, _COMPARED)))
+            home = dict.fromkeys(ids, job.name) | home
+    holding = (one for one in home if utt_id.lower() in one.lower())
+    near = list(islice(holding, _NEAR))
+    near = near or difflib.get_close_matches(utt_id, home, n=_NEAR, cutoff=0.5)
+    return [f"{one!r} of {home[one]}" for one in near]
 
 
 def _cut(value: Any) -> str:
