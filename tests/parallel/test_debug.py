@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from workloads import Lines, NeedsMore, Provider, Squares, Totals, forget, forwa
 import espnet3
 from espnet3.errors import ConfigError, RecordRejected, RunFailed
 from espnet3.parallel.parallel import set_parallel
+
+PATHS = os.pathsep.join([str(Path(__file__).parent), str(Path(espnet3.__file__).parents[1])])
 
 
 @pytest.fixture(autouse=True)
@@ -193,12 +196,11 @@ def test_debugger_stands_where_it_was_raised(log, tmp_path):
     """On a real terminal: a program that debugs, and somebody who types."""
     tell(log, 5, "raise")
     program = f"from workloads import *; Lines(Provider({str(log)!r})).debug(5)"
-    folders = [str(Path(__file__).parent), str(Path(espnet3.__file__).parents[1])]
     ours, theirs = pty.openpty()
     with (tmp_path / "said").open("w+b") as said:
         process = subprocess.Popen(
             [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+            env={**os.environ, "PYTHONPATH": PATHS},
             stdin=theirs,
             stdout=said,
             stderr=said,
@@ -213,3 +215,25 @@ def test_debugger_stands_where_it_was_raised(log, tmp_path):
     assert "('item is', 5)" in text
     assert "('idx is', 5)" in text
     assert text.count("Traceback (most recent call last)") == 1
+
+
+def test_crash_in_c_code_shows_the_python_stack():
+    program = (
+        "import ctypes\n"
+        "from workloads import Squares\n"
+        "class Crashing(Squares):\n"
+        "    @staticmethod\n"
+        "    def forward(idx):\n"
+        "        ctypes.string_at(0)\n"
+        "Crashing(type('Nothing', (), {'build_env_local': dict})()).debug(5)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": PATHS},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGSEGV
+    assert "line 6 in forward" in done.stderr
