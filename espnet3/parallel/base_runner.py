@@ -120,6 +120,23 @@ class BaseRunner(RunnerHooks):
                 stack.enter_context(_TemporaryOutput(self))
             return drive(self, indices, durations)
 
+    def debug(self, idx: Any) -> Any:
+        """Do one item in this process, to see why it fails; nothing of the run is touched.
+
+        The env is built here. `forward` and the writer hooks run in a temporary directory, with a
+        batch of one if the runner has a `batch_size`. An exception opens a debugger where it was
+        raised if this is a terminal, and then passes.
+
+        Args:
+            idx: the item, as the call would get it among its indices.
+
+        Returns:
+            What `forward` returned.
+        """
+        from espnet3.parallel.debug_item import debug_item
+
+        return debug_item(self, idx)
+
 
 class _TemporaryOutput:
     """Gives a runner without `output_dir` a directory for the length of one call."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from espnet3.errors import ConfigError
+from espnet3.errors import ConfigError, RunFailed
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.directory import OpenRun, check_shards, own_run, seal
 from espnet3.parallel.engine.items import as_items
@@ -73,7 +73,7 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             with caught() as interruption:
                 _execute(run, _job(runner, run), items, runner.provider, parallel, interruption)
             _end_if_asked_to(interruption, run)
-        run.raise_if_failed()
+        _raise_if_failed(run, items)
         if plan.goal < plan.n_positions:
             logger.info(
                 "the first %d of %d items are done in %s; a limited run is not merged",
@@ -149,6 +149,14 @@ def _end_if_asked_to(interruption: Interruption, run: Run) -> None:
         run.run_dir,
     )
     interruption.raise_if_any()
+
+
+def _raise_if_failed(run: Run, items: Sequence[Any]) -> None:
+    try:
+        run.raise_if_failed()
+    except RunFailed as error:
+        error.debug = f"runner.debug({items[error.failures[0]['position']]!r})"
+        raise
 
 
 def _say_what_is_there(run: Run) -> None:

@@ -176,7 +176,7 @@ class LeaseWorker:
                 result = forward(idx, **env)
                 now = perf_counter()
                 if one_per_item:
-                    _check_one_per_item(result, stop - position)
+                    check_one_per_item(result, stop - position)
                 step = "write_record"
                 if write is not None:
                     write(writers, result, state, **hook_env)
@@ -276,7 +276,12 @@ def _is_no_items_fault(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _NO_ITEMS_FAULT
 
 
-def _check_one_per_item(result: Any, n_items: int) -> None:
+def check_one_per_item(result: Any, n_items: int) -> None:
+    """Check what `forward` returned for a batch, where it must be one result for each item.
+
+    Raises:
+        ConfigError: it is something else.
+    """
     if isinstance(result, (list, tuple)) and len(result) == n_items:
         return
     got = f"{len(result)} results" if isinstance(result, (list, tuple)) else type(result).__name__
