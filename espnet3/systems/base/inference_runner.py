@@ -168,6 +168,10 @@ class InferenceRunner(BaseRunner):
         """What decides the results; see `inference_identity`."""
         return inference_identity(self.provider, super().identity(), self.dataset_fingerprint)
 
+    def code_identity(self) -> dict[str, str]:
+        """A hash for each module of the user's code that this run needs; see `inference_code`."""
+        return inference_code(type(self), self.provider) or super().code_identity()
+
 
 def as_keys(keys: Any) -> list[str]:
     """One key, several, or None, as a list."""
