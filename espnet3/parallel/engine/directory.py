@@ -176,11 +176,10 @@ def _check(
     manifest.check_items(items, run_dir)
     edited = manifest.edited(code)
     if config.accept_changes:
-        for line in [
-            *manifest.changes(identity, run_dir),
-            *(f"{name} was edited" for name in edited),
-        ]:
+        for line in manifest.changes(identity, run_dir):
             logger.warning("accepted: %s", line)
+        if edited:
+            logger.warning("accepted: edited code of %s", some_of(edited))
     else:
         manifest.check_identity(identity, run_dir)
         if edited:

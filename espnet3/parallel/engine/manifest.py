@@ -163,7 +163,8 @@ def code_changed(run_dir: Path, edited: Sequence[str]) -> IdentityChanged:
     return IdentityChanged(
         f"{run_dir} is finished, and its code was edited since: {some_of(edited)}. What is there "
         "was made by the old code. Start over (`run: {resume: false}`), use another output_dir (in "
-        "a recipe: exp_tag or inference_dir), or keep what is there (`run: {accept_changes: true}`)."
+        "a recipe: exp_tag or inference_dir), or keep what is there "
+        "(`run: {accept_changes: true}`)."
     )
 
 

@@ -12,6 +12,7 @@ from omegaconf import ListConfig
 
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
+from espnet3.systems.base.inference_code import inference_code
 from espnet3.systems.base.inference_identity import inference_identity
 from espnet3.systems.base.inference_merge import publish
 from espnet3.systems.base.record_writer import RecordWriter
