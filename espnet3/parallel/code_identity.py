@@ -56,8 +56,8 @@ def starts_of(runner: type, provider: Any, config: Any) -> Starts:
     """Begin at the classes of runner and provider, and at what a config (plain data) names."""
     starts = Starts(classes=[*runner.__mro__, *type(provider).__mro__])
     for key, value in _leaves(config):
-        if key == "_target_" and isinstance(value, str):
-            starts.names.append(value)
+        if key in ("_target_", "path") and isinstance(value, str):
+            starts.names.append(value)  # `path`: of hydra.utils.get_method and the like
         elif not isinstance(value, (str, int, float, type(None))):
             is_named = isinstance(value, (type, FunctionType))
             starts.classes.append(value if is_named else type(value))
@@ -142,6 +142,8 @@ class _Finder:
 
     def find(self, name: str) -> _Module | None:
         """A module; None if it is not there or not local."""
+        if not name.rpartition(".")[2].isidentifier():
+            return None
         if name not in self._known:
             self._known[name] = self._look(name)
         return self._known[name]
