@@ -9,10 +9,9 @@ import importlib.util
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from symtable import SymbolTable
@@ -20,9 +19,10 @@ if TYPE_CHECKING:
 LARGEST = 1_000_000
 """Bytes of a file that is taken apart; a larger one holds data, and counts byte by byte."""
 
+_NOT_TAKEN_APART = (ValueError, SyntaxError, RecursionError, MemoryError)
 
-@dataclass(frozen=True)
-class Import:
+
+class Import(NamedTuple):
     """One name of an import statement, anywhere in a file.
 
     Attributes:
@@ -36,8 +36,7 @@ class Import:
     name: str = ""
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """A file's hash, and its imports in the order of the text."""
 
     digest: str
@@ -46,13 +45,8 @@ class Code:
 
 def read_code(path: str) -> Code | None:
     """The code of a module's file; None if it cannot be read. A file is read again when changed."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return _read(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+    version = _version(path)
+    return _read(path, version) if version else None
 
 
 def read_names(path: str, names: Iterable[str]) -> Code | None:
@@ -60,13 +54,8 @@ def read_names(path: str, names: Iterable[str]) -> Code | None:
 
     The rest of a script starts things, prints and plots, and decides no result.
     """
-    try:
-        text = importlib.util.decode_source(Path(path).read_bytes())
-        tree = ast.parse(text)
-        statements = _statements_behind(set(names), tree, text, path)
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
-    return _code_of(statements) if statements else None
+    version = _version(path)
+    return _read_names(path, version, frozenset(names)) if version else None
 
 
 def read_sources(texts: Iterable[str]) -> Code | None:
@@ -75,9 +64,20 @@ def read_sources(texts: Iterable[str]) -> Code | None:
     for text in texts:
         try:
             trees += ast.parse(text).body
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except _NOT_TAKEN_APART:
             continue
     return _code_of(trees) if trees else None
+
+
+def _version(path: str) -> tuple[int, ...] | None:
+    """What is another after a write; None unless it is a file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @lru_cache(maxsize=4096)
@@ -89,9 +89,19 @@ def _read(path: str, _version: tuple[int, ...]) -> Code | None:
     try:
         if len(data) <= LARGEST:
             return _code_of(ast.parse(data).body)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except _NOT_TAKEN_APART:
         pass  # whoever imports it will hear; it counts byte by byte
     return Code(_digest(data))
+
+
+@lru_cache(maxsize=64)
+def _read_names(path: str, _version: tuple[int, ...], names: frozenset[str]) -> Code | None:
+    try:
+        text = importlib.util.decode_source(Path(path).read_bytes())
+        statements = _statements_behind(names, ast.parse(text), text, path)
+        return _code_of(statements) if statements else None
+    except (OSError, *_NOT_TAKEN_APART):
+        return None
 
 
 def _code_of(statements: Iterable[ast.stmt]) -> Code:
@@ -140,7 +150,7 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[Import]:
         yield from (Import(node.level, node.module or "", alias.name) for alias in node.names)
 
 
-def _statements_behind(names: set[str], tree: ast.Module, text: str, path: str) -> list[ast.stmt]:
+def _statements_behind(names: frozenset[str], tree: ast.Module, text: str, path: str) -> list[ast.stmt]:
     """The top-level statements that bind `names`, and those that bind what these use."""
     import symtable  # only a run of a script needs it
 

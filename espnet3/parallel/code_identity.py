@@ -10,13 +10,12 @@ import inspect
 import logging
 import os
 import sys
-import textwrap
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, PathFinder
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import espnet3
 from espnet3.parallel.code_hash import Code, Import, read_code, read_names, read_sources
@@ -123,8 +122,7 @@ def _imported(imports: Iterable[Import], package: str, finder: "_Finder") -> Ite
         yield from finder.modules_in(f"{base}.{one.name}" if one.name not in ("", "*") else base)
 
 
-@dataclass(frozen=True)
-class _Module:
+class _Module(NamedTuple):
     """Where a local module is: its file, and the folders that its submodules may be in."""
 
     file: str | None
@@ -200,6 +198,8 @@ def _main_code(things: list[Any]) -> Code | None:
     file = getattr(sys.modules["__main__"], "__file__", None)
     if isinstance(file, str) and os.path.exists(file):
         return read_names(file, {thing.__qualname__.partition(".")[0] for thing in things})
+    import textwrap  # only a notebook needs it
+
     texts = []
     for function in sorted(set(_functions(things)), key=lambda f: f.__qualname__):
         try:

@@ -21,7 +21,9 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run is. Written once, when the run begins; a few hundred bytes for any run.
+    """What a run is. Written when the run begins, and when what it remembers is another.
+
+    A few hundred bytes, and forty for each of the user's modules, however many items there are.
 
     Attributes:
         version: format of the run directory.
