@@ -83,6 +83,19 @@ class BaseRunner(RunnerHooks):
 
         return identity_of(type(self), self.provider, self.batch_size)
 
+    def code_identity(self) -> dict[str, str]:
+        """A hash for each module of the user's code that decides the results, by its name.
+
+        When one is another at the next call, a run that is not finished says so and goes on; a
+        finished one is refused. The default takes the modules of the runner, the provider and what
+        the provider's config names, and the local modules that these import.
+        """
+        from espnet3.parallel.code_identity import code_of, starts_of
+        from espnet3.parallel.runner_identity import as_mapping
+
+        config = as_mapping(getattr(self.provider, "config", None))
+        return code_of(starts_of(type(self), self.provider, config))
+
     @property
     def run_dir(self) -> Path:
         """Directory of the run.

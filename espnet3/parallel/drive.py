@@ -41,6 +41,9 @@ class Runner(Protocol):
     def identity(self) -> dict[str, Any]:
         """What decides the results."""
 
+    def code_identity(self) -> dict[str, str]:
+        """A hash for each module of the user's code that decides the results."""
+
     def merge(self, shard_dirs: list[Path]) -> Any:
         """Make the final result."""
 
@@ -51,10 +54,10 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
     durations = _check_durations(durations, len(items))
     parallel, config = get_settings()
     plan = Plan(len(items), runner.batch_size, config.limit)
-    identity = runner.identity()
+    identity, code = runner.identity(), runner.code_identity()
     resume = runner.resume and config.resume
     with own_run(
-        runner.run_dir, items, runner.batch_size, identity, config, resume=resume
+        runner.run_dir, items, runner.batch_size, identity, config, resume=resume, code=code
     ) as owned:
         run = Run(
             owned.run_dir,

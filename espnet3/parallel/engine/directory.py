@@ -14,7 +14,7 @@ from espnet3.parallel.engine import shards
 from espnet3.parallel.engine.coverage import shard_entries
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock, describe_process
-from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.manifest import Manifest, code_changed, some_of
 from espnet3.parallel.engine.marker import take_driver_marker
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import KILLED
@@ -84,12 +84,16 @@ def own_run(
     config: RunConfig,
     *,
     resume: bool = True,
+    code: Mapping[str, str] | None = None,
 ) -> Iterator[OpenRun]:
     """Own `run_dir` for the length of a `with` block, ready to go on where it stands.
 
+    `code` holds a hash of each of the user's modules, if they are known: edits of them are told.
+
     Raises:
         RunInUse: if another driver owns it.
-        IdentityChanged: if it holds a run over other items or with another setup.
+        IdentityChanged: if it holds a run over other items or with another setup, or a finished one
+            of other code.
         LedgerError: if its files are damaged; nothing was changed.
     """
     run_dir = run_dir.absolute()  # whatever user code does to the working directory
@@ -99,11 +103,11 @@ def own_run(
         (run_dir / "logs").mkdir(exist_ok=True)
         manifest = Manifest.read(run_dir) if resume else None
         if manifest is None:
-            manifest = Manifest.new(items, batch_size, identity)
+            manifest = Manifest.new(items, batch_size, identity, code)
             _set_aside(run_dir)
             manifest.write(run_dir, identity)
         else:
-            manifest = _check(manifest, run_dir, items, identity, config)
+            manifest = _check(manifest, run_dir, items, identity, code, config)
         ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, describe_process())
         try:
             _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
@@ -166,17 +170,42 @@ def _check(
     run_dir: Path,
     items: Sequence[Any],
     identity: Mapping[str, Any],
+    code: Mapping[str, str] | None,
     config: RunConfig,
 ) -> Manifest:
     manifest.check_items(items, run_dir)
+    edited = manifest.edited(code)
     if config.accept_changes:
         for line in manifest.changes(identity, run_dir):
             logger.warning("accepted: %s", line)
-        manifest = manifest.with_identity(identity)
-        manifest.write(run_dir, identity)
+        if edited:
+            logger.warning("accepted: edited code of %s", some_of(edited))
     else:
         manifest.check_identity(identity, run_dir)
-    return manifest
+        if edited:
+            _check_code(manifest, run_dir, edited)
+    now = manifest.with_identity(identity, code)
+    if now != manifest:
+        now.write(run_dir, identity)
+    return now
+
+
+def _check_code(manifest: Manifest, run_dir: Path, edited: Sequence[str]) -> None:
+    """Editing code is how a bad item is mended, but results that are published do not follow.
+
+    Raises:
+        IdentityChanged: if the run is finished.
+    """
+    coverage = read_coverage(run_dir, manifest.run_id)
+    if coverage.sealed and not coverage.failed:
+        raise code_changed(run_dir, edited)
+    logger.warning(
+        "%s edited since this run began or last went on: %s. What is done stays (%d items), the "
+        "rest is done with the new code (`run: {resume: false}` does all with it)",
+        "1 module was" if len(edited) == 1 else f"{len(edited)} modules were",
+        some_of(edited),
+        len(coverage.accepted),
+    )
 
 
 def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger, plan: Plan) -> None:
