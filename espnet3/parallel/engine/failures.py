@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import RunFailed
+from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.report import KILLED, UnitFailure
 
 SHOWN = 5
@@ -35,7 +36,10 @@ class FailureLog:
             "attempt": self._attempts[failure.first],
             "time": time.time(),
         }
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as f:
+        with (
+            explained(self.path),
+            self.path.open("a", encoding="utf-8", errors="backslashreplace") as f,
+        ):
             f.write(json.dumps(record) + "\n")
 
 

@@ -20,7 +20,7 @@ import cloudpickle
 from espnet3.errors import ConfigError, EnvBuildError, RunStopped
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.dealer import Lease
-from espnet3.parallel.engine.marker import read_in_flight
+from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors import messages
@@ -122,6 +122,7 @@ class _Driver:
             try:
                 self._handle(self.hub.inbox.get(timeout=SAY_EVERY))
             except queue.Empty:
+                self.run.check_owner()
                 self._say_what_is_waited_for()
             if self.hub.inbox.empty():
                 self.run.flush()
@@ -213,7 +214,7 @@ class _Driver:
             )  # fmt: skip
             self.run.lost(worker.lease, in_flight)
         if worker.marker:
-            Path(worker.marker).unlink(missing_ok=True)
+            remove_marker(worker.marker)
         self._feed()
 
     def _give_up(self, worker: _Worker, why: str) -> None:
@@ -259,7 +260,7 @@ class _Driver:
         """Clean up what only a death makes useful."""
         for worker in self.workers.values():
             if worker.marker:
-                Path(worker.marker).unlink(missing_ok=True)
+                remove_marker(worker.marker)
 
     def _say_what_is_waited_for(self) -> None:
         busy = [worker for worker in self.workers.values() if worker.lease]
