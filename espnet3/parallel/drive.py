@@ -171,7 +171,15 @@ def _say_what_is_there(run: Run) -> None:
 
 
 def _merge(runner: Runner, owned: OpenRun) -> Any:
-    value = runner.merge(check_shards(owned))
+    shard_dirs = check_shards(owned)
+    try:
+        value = runner.merge(shard_dirs)
+    except Exception as error:
+        error.add_note(
+            f"Raised by {type(runner).__name__}.merge, when the items were done. They are kept in "
+            f"{owned.run_dir}; the next call does none of them again, it merges."
+        )
+        raise
     seal(owned)
     failed, n = len(owned.ledger.coverage.failed), owned.manifest.positions
     if failed:

@@ -12,10 +12,12 @@ from espnet3.errors import RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
 from espnet3.parallel.engine.coverage import shard_entries
+from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
-from espnet3.parallel.engine.lock import OwnerLock, describe_process
+from espnet3.parallel.engine.lock import OwnerLock
 from espnet3.parallel.engine.manifest import Manifest, code_changed, some_of
 from espnet3.parallel.engine.marker import take_driver_marker
+from espnet3.parallel.engine.owner import describe_process
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import KILLED
 
@@ -95,25 +97,30 @@ def own_run(
         IdentityChanged: if it holds a run over other items or with another setup, or a finished one
             of other code.
         LedgerError: if its files are damaged; nothing was changed.
+        RunStopped: if the file system refuses something (disk full, read-only, no permission).
     """
     run_dir = run_dir.absolute()  # whatever user code does to the working directory
-    run_dir.mkdir(parents=True, exist_ok=True)
-    lock = OwnerLock.acquire(run_dir, overwrite=config.allow_overwrite_lock)
+    with explained(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = OwnerLock.acquire(run_dir, overwrite=config.allow_overwrite_lock)
     try:
-        (run_dir / "logs").mkdir(exist_ok=True)
-        manifest = Manifest.read(run_dir) if resume else None
-        if manifest is None:
-            manifest = Manifest.new(items, batch_size, identity, code)
-            _set_aside(run_dir)
-            manifest.write(run_dir, identity)
-        else:
-            manifest = _check(manifest, run_dir, items, identity, code, config)
-        ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, describe_process())
+        with explained(run_dir):
+            (run_dir / "logs").mkdir(exist_ok=True)
+            manifest = Manifest.read(run_dir) if resume else None
+            if manifest is None:
+                manifest = Manifest.new(items, batch_size, identity, code)
+                _set_aside(run_dir)
+                manifest.write(run_dir, identity)
+            else:
+                manifest = _check(manifest, run_dir, items, identity, code, config)
+            ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, describe_process())
         try:
-            _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
-            _drop_missing(run_dir, manifest.run_id, ledger)
-            _retry_failed(ledger, config.max_kills)
-            yield OpenRun(run_dir, manifest, ledger, take_driver_marker(run_dir))
+            with explained(run_dir):
+                _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
+                _drop_missing(run_dir, manifest.run_id, ledger)
+                _retry_failed(ledger, config.max_kills)
+                owned = OpenRun(run_dir, manifest, ledger, take_driver_marker(run_dir))
+            yield owned
         finally:
             ledger.close()
     finally:
@@ -125,6 +132,11 @@ def seal(run: OpenRun) -> None:
     run.ledger.append({"kind": "merged"})
     run.ledger.flush()
     run.ledger.check_owner()
+    with explained(run.run_dir):
+        _remove_rubbish(run)
+
+
+def _remove_rubbish(run: OpenRun) -> None:
     known = {shard.name for shard in run.ledger.coverage.shards.values()}
     naming = shards.ShardNaming(run.manifest.positions, run.ledger.epoch)
     removed = shards.remove_leftovers(run.run_dir, naming, known)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import RunFailed
+from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.report import KILLED, UnitFailure
 
 SHOWN = 5  # failed items in the error's table
@@ -39,7 +40,10 @@ class FailureLog:
             "attempt": self._attempts[failure.first],
             "time": time.time(),
         }
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as f:
+        with (
+            explained(self.path),
+            self.path.open("a", encoding="utf-8", errors="backslashreplace") as f,
+        ):
             f.write(json.dumps(record) + "\n")
 
 
@@ -79,7 +83,10 @@ def run_failed(
     lines += _table(entries[:SHOWN])
     if len(entries) > SHOWN:
         lines.append(f"  ... and {len(entries) - SHOWN} more")
-    lines.append(f"Tracebacks: {run_dir / 'failures.jsonl'}.")
+    logs = (
+        f" What the workers said: {run_dir / 'logs'}." if any(e.get("log") for e in entries) else ""
+    )
+    lines.append(f"Tracebacks: {run_dir / 'failures.jsonl'}.{logs}")
     if kinds[KILLED]:
         lines.append(
             f"Those with {KILLED} are not tried again before `max_kills` is raised (in `run:`)."

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from espnet3.errors import ConfigError, EnvBuildError, RunStopped
-from espnet3.parallel.engine.marker import read_in_flight
+from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors import messages
@@ -62,16 +62,21 @@ class Driver:
 
     def work(self) -> None:
         """Serve workers until nothing is out and nothing is left."""
-        last_seen = time.monotonic()
+        last_seen = last_heard = time.monotonic()
         while not self.run.over:
+            now = time.monotonic()
             if self.workers:
-                last_seen = time.monotonic()
-            elif time.monotonic() - last_seen > NO_WORKER_LIMIT:
+                last_seen = now
+            elif now - last_seen > NO_WORKER_LIMIT:
                 raise RunStopped(f"no worker came within {NO_WORKER_LIMIT:.0f} s")
             try:
                 self._handle(self.hub.inbox.get(timeout=self._patience()))
+                last_heard = now
             except queue.Empty:
-                self._say_what_is_waited_for()
+                if now - last_heard >= SAY_EVERY:
+                    last_heard = now
+                    self.run.check_owner()
+                    self._say_what_is_waited_for()
             self._look_after_workers()
             if self.hub.inbox.empty():
                 self.run.flush()
@@ -181,7 +186,7 @@ class Driver:
             )  # fmt: skip
             self.run.lost(worker.lease, in_flight, worker.death)
         if worker.marker:
-            Path(worker.marker).unlink(missing_ok=True)
+            remove_marker(worker.marker)
         self._feed()
 
     def _look_after_workers(self) -> None:
@@ -251,7 +256,7 @@ class Driver:
         """Clean up what only a death makes useful."""
         for worker in (*self.workers.values(), *self.dying.values()):
             if worker.marker:
-                Path(worker.marker).unlink(missing_ok=True)
+                remove_marker(worker.marker)
 
     def _say_what_is_waited_for(self) -> None:
         busy = [worker for worker in self.workers.values() if worker.lease]
