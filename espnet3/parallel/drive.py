@@ -124,7 +124,9 @@ def _execute(
     interruption: Interruption,
 ) -> None:
     began, to_do = time.monotonic(), run.n_left
-    if parallel.env == "local" and parallel.n_workers == 1:
+    # Nobody can end a unit that hangs in this very process.
+    isolated = run.config.unit_timeout is not None
+    if parallel.env == "local" and parallel.n_workers == 1 and not isolated:
         from espnet3.parallel.executors.in_process import run_in_process
 
         run_in_process(run, job, items, provider, interruption)

@@ -156,7 +156,8 @@ def test_item_that_always_kills_is_set_aside(log, out, two_workers):
     error = failing(lambda: runner(range(30)))
     assert failed_positions(error) == [7]
     assert error.failures[0]["error"] == "WorkerKilled"
-    assert re.search(r"^  #7 +7  forward  WorkerKilled: 2 workers died", str(error), re.M)
+    row = r"^  #7 +7  forward  WorkerKilled: 2 workers died in this item \(the last one killed by "
+    assert re.search(row + r"signal 9 \(SIGKILL\)\)$", str(error), re.M)
     assert committed(out) == set(range(30)) - {7}
     assert Counter(forwards(log))[7] == 2
 
@@ -375,19 +376,18 @@ def test_full_disk_stops_the_run_and_keeps_what_was_committed(log, out, n_worker
     assert runner(range(10)) == lines_of(range(10))
 
 
-@pytest.mark.parametrize("hook", ["open_writers", "close_writers"])
-def test_hook_of_a_whole_shard_that_fails_stops_the_run(log, out, n_workers, hook):
+def test_writers_that_cannot_be_opened_stop_the_run(log, out, n_workers):
     broken = log / "broken"
     broken.touch()
 
     def fail_first(*args, **env):
         if broken.exists():
             raise RuntimeError("no such codec")
-        return getattr(Lines, hook)(*args, **env)
+        return Lines.open_writers(*args, **env)
 
-    runner_class = type("Failing", (Lines,), {hook: staticmethod(fail_first)})
+    runner_class = type("Failing", (Lines,), {"open_writers": staticmethod(fail_first)})
     runner = runner_class(Provider(log), output_dir=out)
-    with pytest.raises(RunStopped, match=f"{hook} failed.*RuntimeError: no such codec") as caught:
+    with pytest.raises(RunStopped, match="open_writers failed.*RuntimeError: no such") as caught:
         runner(range(10))
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert committed(out) == set()

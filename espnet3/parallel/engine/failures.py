@@ -34,6 +34,7 @@ class FailureLog:
             "message": failure.message,
             "traceback": failure.traceback,
             "worker": worker,
+            "log": failure.log or None,
             "epoch": epoch,
             "attempt": self._attempts[failure.first],
             "time": time.time(),
@@ -51,6 +52,7 @@ def ledger_entry(failure: UnitFailure, position: int) -> dict[str, Any]:
         "step": failure.step,
         "error": failure.error,
         "message": failure.message[:500],
+        "log": failure.log,
     }
 
 

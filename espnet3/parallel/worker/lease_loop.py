@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,6 +20,7 @@ from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 from espnet3.parallel.engine.shards import commit, shard_name
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
+from espnet3.parallel.worker.memory import is_out_of_memory, let_go
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +46,15 @@ class LeaseWorker:
         job: the run.
         env: what the provider built.
         name: of this worker.
+        log: its log file, below the run directory; "" if it has none.
 
     Raises:
         ConfigError: if `forward` needs something that the env does not have.
     """
 
-    def __init__(self, job: Job, env: Mapping[str, Any], name: str) -> None:
+    def __init__(self, job: Job, env: Mapping[str, Any], name: str, log: str = "") -> None:
         self.name = name
+        self.log = log
         self.draining = threading.Event()
         self._pid = os.getpid()
         self._job = job
@@ -107,11 +110,14 @@ class LeaseWorker:
         if progress.broken is None and progress.position > lease.first:
             try:
                 call(runner.finalize_state, progress.state, env=env)
-                return self._commit(lease, progress, directory)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                return self._fatal(error, lease, directory, "close_writers")
+                return self._unclosed(error, lease, items, progress, directory)
+            try:
+                return self._commit(lease, progress, directory)
+            except OSError as error:
+                return self._fatal(error, lease, directory, "committing")
         with suppress(Exception):  # only to close files; there is nothing in them that counts
             call(runner.finalize_state, progress.state, env=env)
         shutil.rmtree(directory, ignore_errors=True)
@@ -191,7 +197,9 @@ class LeaseWorker:
     def _note(
         self, progress: _Progress, error: BaseException, step: str, first: int, stop: int, idx: Any
     ) -> None:
-        failure = UnitFailure.of(error, first, stop, self._utterance(idx, first), step)
+        failure = UnitFailure.of(error, first, stop, self._utterance(idx, first), step, self.log)
+        if is_out_of_memory(error):
+            let_go(error)
         if step == "forward" or isinstance(error, RecordRejected):
             progress.failure = failure
         else:
@@ -223,7 +231,7 @@ class LeaseWorker:
     def _throw_away(self, lease: Lease, broken: UnitFailure) -> LeaseReport:
         """The shard is lost: its positions are done again, the unit that broke it alone."""
         cause = broken.exception
-        if isinstance(cause, OSError) and cause.errno in _NO_ITEMS_FAULT:
+        if cause is not None and _is_no_items_fault(cause):
             return LeaseReport(lease.number, lease.first, fatal=broken, worker=self.name)
         if broken.first == lease.first:
             return LeaseReport(lease.number, broken.stop, failure=broken, worker=self.name)
@@ -235,10 +243,37 @@ class LeaseWorker:
             worker=self.name,
         )
 
+    def _unclosed(
+        self,
+        error: BaseException,
+        lease: Lease,
+        items: Sequence[Any],
+        progress: _Progress,
+        directory: Path,
+    ) -> LeaseReport:
+        """`close_writers` failed: the shard is halved until the unit stands alone that did it."""
+        first, stop = lease.first, progress.position
+        if _is_no_items_fault(error) or isinstance(error, RunStopped | OwnershipLost):
+            return self._fatal(error, lease, directory, "close_writers")
+        shutil.rmtree(directory, ignore_errors=True)
+        report = self._report(lease, progress)
+        unit_stop = stop if lease.alone else self._job.plan.unit_stop(first, stop)
+        if unit_stop < stop:
+            return replace(report, unclosed=(first, stop))
+        name = self._utterance(items[0] if self._single else items[:1], first)
+        failure = UnitFailure.of(error, first, stop, name, "close_writers", self.log)
+        # A unit behind it that failed by itself is dealt again; one failure is told at a time.
+        return replace(report, next=stop, failure=failure)
+
     def _fatal(self, error: BaseException, lease: Lease, directory: Path, step: str) -> LeaseReport:
         shutil.rmtree(directory, ignore_errors=True)
-        failure = UnitFailure.of(error, lease.first, lease.stop, f"#{lease.first}", step)
+        name = f"#{lease.first}"
+        failure = UnitFailure.of(error, lease.first, lease.stop, name, step, self.log)
         return LeaseReport(lease.number, lease.first, fatal=failure, worker=self.name)
+
+
+def _is_no_items_fault(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _NO_ITEMS_FAULT
 
 
 def check_one_per_item(result: Any, n_items: int) -> None:
