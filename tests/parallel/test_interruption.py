@@ -156,8 +156,8 @@ def test_item_that_always_kills_is_set_aside(log, out, two_workers):
     error = failing(lambda: runner(range(30)))
     assert failed_positions(error) == [7]
     assert error.failures[0]["error"] == "WorkerKilled"
-    assert re.search(r"^  #7 +7  forward  WorkerKilled: 2 workers died", str(error), re.M)
-    assert "the last one killed by signal 9 (SIGKILL)" in str(error)
+    row = r"^  #7 +7  forward  WorkerKilled: 2 workers died in this item \(the last one killed by "
+    assert re.search(row + r"signal 9 \(SIGKILL\)\)$", str(error), re.M)
     assert committed(out) == set(range(30)) - {7}
     assert Counter(forwards(log))[7] == 2
 
