@@ -150,7 +150,9 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[Import]:
         yield from (Import(node.level, node.module or "", alias.name) for alias in node.names)
 
 
-def _statements_behind(names: frozenset[str], tree: ast.Module, text: str, path: str) -> list[ast.stmt]:
+def _statements_behind(
+    names: frozenset[str], tree: ast.Module, text: str, path: str
+) -> list[ast.stmt]:
     """The top-level statements that bind `names`, and those that bind what these use."""
     import symtable  # only a run of a script needs it
 
