@@ -159,7 +159,7 @@ class _Finder:
         if name == "__main__" or not name or (above and not (parent and parent.folders)):
             return None
         loaded = sys.modules.get(name)
-        if isinstance(loaded, ModuleType):
+        if issubclass(type(loaded), ModuleType):  # isinstance would ask the object
             # Its dictionary: asking a lazy module for an attribute may import it.
             entries = object.__getattribute__(loaded, "__dict__")
             return _module(entries.get("__file__"), entries.get("__path__"))
