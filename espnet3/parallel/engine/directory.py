@@ -11,7 +11,7 @@ from typing import Any
 from espnet3.errors import RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
-from espnet3.parallel.engine.coverage import shard_entries
+from espnet3.parallel.engine.coverage import Shard, shard_entries
 from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock
@@ -20,6 +20,7 @@ from espnet3.parallel.engine.marker import take_driver_marker
 from espnet3.parallel.engine.owner import describe_process
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import KILLED
+from espnet3.parallel.engine.visible import still_missing
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,11 @@ def check_shards(run: OpenRun) -> list[Path]:
 def _drop_missing(run_dir: Path, run_id: str, ledger: Ledger) -> list[str]:
     """Take back what the ledger says of shards that are not there any more; give their names."""
     accepted = ledger.coverage.shards_in_order()
-    gone = [shard for shard in accepted if not shards.holds(run_dir / shard.name, shard, run_id)]
+
+    def is_there(shard: Shard) -> bool:
+        return shards.holds(run_dir / shard.name, shard, run_id)
+
+    gone = still_missing(run_dir, [s for s in accepted if not is_there(s)], is_there)
     if gone:
         ledger.append(
             *({"kind": "dropped", "first": shard.first, "last": shard.last} for shard in gone)
