@@ -36,7 +36,7 @@ def test_shard_that_shows_up_late_is_waited_for(tmp_path, on_network_disk):
     timer.start()
     assert runner(range(5)) == list(range(5))
     timer.join()
-    assert shard.exists()
+    assert list((tmp_path / "run").glob("split.*")) == [shard]  # nothing was done again
 
 
 def test_shard_that_never_shows_up_is_done_again(tmp_path, on_network_disk, monkeypatch):
