@@ -1,6 +1,7 @@
 """A driver that loses its run, and a run directory that cannot be written to."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from drivers import DEADLINE, await_that, is_running
 from workloads import Lines, Provider, forget, forwards, lines_of, notes, pids, tell
 
 from espnet3.errors import RunInUse, RunStopped
+from espnet3.parallel.engine import heartbeat
 from espnet3.parallel.engine.directory import read_summary
 from espnet3.parallel.parallel import parallel_session, set_parallel
 
@@ -212,6 +214,24 @@ def test_disk_that_is_full_from_the_start(log, disk):
     assert "No space left on device. The disk is full: make room" in text
     ballast.unlink()
     assert runner(range(10)) == lines_of(range(10))
+
+
+def test_full_disk_does_not_stop_the_heartbeat(log, disk, monkeypatch):
+    place, _ = disk
+    monkeypatch.setattr(heartbeat, "BEAT", 0.01)
+
+    def beat():
+        return json.loads((place / "out" / "lock").read_text())["beat"]
+
+    class Watching(Lines):
+        def merge(self, shard_dirs):
+            ballast, before = fill(place), beat()
+            await_that(lambda: beat() > before + 2)
+            ballast.unlink()
+            return super().merge(shard_dirs)
+
+    runner = Watching(Provider(log), output_dir=place / "out")
+    assert runner(range(3)) == lines_of(range(3))
 
 
 def test_file_where_the_directory_is_to_be(log, tmp_path):

@@ -14,8 +14,6 @@ import fcntl
 import logging
 import os
 import struct
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Self
 
@@ -42,6 +40,7 @@ logger = logging.getLogger(__name__)
 _LOCK, _UNLOCK = (
     struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0) for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK)
 )
+_OURS, _THEIRS, _UNKNOWN = "ours", "another's", "not to be had on this file system"
 
 
 class OwnerLock:
@@ -99,42 +98,32 @@ class OwnerLock:
         os.close(self._fd)
 
 
-class _Hold(Enum):
-    OURS = "ours"
-    THEIRS = "theirs"
-    UNKNOWN = "this file system has no locks"
-
-
-@dataclass(frozen=True)
 class _Seen:
-    """The lock file at one moment."""
+    """The lock file at one moment; `hold` says whose the kernel's lock on it is."""
 
-    fd: int
-    hold: _Hold
-    data: bytes
-
-    @property
-    def owner(self) -> Owner:
-        return decode(self.data)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.hold = _set_lock(fd, _LOCK)
+        self.data = os.pread(fd, LONGEST_RECORD, 0)
+        self.owner = decode(self.data)
 
 
 def _look(path: Path) -> _Seen:
     """Open the lock file, by its name each time: only so does NFS show what is new in it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        hold = _set_lock(fd, _LOCK)
-        return _Seen(fd, hold, os.pread(fd, LONGEST_RECORD, 0))
+        return _Seen(fd)
     except BaseException:
         os.close(fd)
         raise
 
 
-def _set_lock(fd: int, what: bytes) -> _Hold:
+def _set_lock(fd: int, what: bytes) -> str:
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, what)
     except OSError as error:
-        return _Hold.THEIRS if error.errno in (errno.EACCES, errno.EAGAIN) else _Hold.UNKNOWN
-    return _Hold.OURS
+        return _THEIRS if error.errno in (errno.EACCES, errno.EAGAIN) else _UNKNOWN
+    return _OURS
 
 
 def _patience(seen: _Seen, here: Owner, watch: Watch, overwrite: bool) -> float:
@@ -143,39 +132,39 @@ def _patience(seen: _Seen, here: Owner, watch: Watch, overwrite: bool) -> float:
     Raises:
         RunInUse: if its owner lives.
     """
-    owner, busy = seen.owner, seen.hold is _Hold.THEIRS
+    owner, busy = seen.owner, seen.hold is _THEIRS
     if not owner:
         return GRACE if busy else 0.0
-    if is_this_process(owner, here) and seen.hold is not _Hold.OURS:
+    if is_this_process(owner, here) and seen.hold is not _OURS:
         raise RunInUse(in_use(watch.run_dir, owner, here))
     if overwrite:
         return 0.0
     if not is_on_this_host(owner, here):
         return watch.patience()
-    if seen.hold is _Hold.OURS:
+    if seen.hold is _OURS:
         return 0.0
     if is_dead(owner, here):
         return GRACE if busy else 0.0  # a child of its has the lock, or one that starts just now
-    if seen.hold is _Hold.UNKNOWN and not has_pid_here(owner, here):
+    if seen.hold is _UNKNOWN and not has_pid_here(owner, here):
         return watch.patience()
     raise RunInUse(in_use(watch.run_dir, owner, here))
 
 
 def _check_named(seen: _Seen, here: Owner, run_dir: Path, overwrite: bool) -> None:
-    if not seen.owner and seen.hold is _Hold.THEIRS and not overwrite:
+    if not seen.owner and seen.hold is _THEIRS and not overwrite:
         raise RunInUse(in_use(run_dir, seen.owner, here))
 
 
 def _take(path: Path, seen: _Seen, here: Owner, overwrite: bool) -> int | None:
     """The file descriptor of the lock, now ours, or None if the file has changed meanwhile."""
-    ours = seen.hold is _Hold.OURS
+    ours = seen.hold is _OURS
     if ours and (not seen.owner or is_on_this_host(seen.owner, here)):
         if not _is_as_seen(path, seen):
             return None
         _write(seen.fd, here)
         return seen.fd
     fd = _replace(path, seen, here)
-    if fd is not None and seen.hold is _Hold.UNKNOWN:
+    if fd is not None and seen.hold is _UNKNOWN:
         logger.warning("%s cannot be locked; epochs keep drivers apart", path)
     if fd is not None and seen.owner and not is_dead(seen.owner, here):
         why = "as allow_overwrite_lock says" if overwrite else "presumed dead"
