@@ -2,6 +2,8 @@
 
 import random
 import tempfile
+import time
+from collections import Counter
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -52,10 +54,10 @@ class Life:
             self._live()
         except BaseException as error:
             error.add_note("\n".join([*self.place.trace, f"repeat it: {COMMAND} {self.seed}"]))
-            raise
-        finally:
             for start in self.starts:
                 start.kill_all()
+            self.place.keep()
+            raise
 
     def _live(self) -> None:
         rng, place = self.rng, self.place
@@ -138,31 +140,29 @@ class Life:
     def _vandalise(self) -> None:
         self.place.free_disk()
         kept = promises.committed(self.place)
-        for damage in vandal.vandalise(self.place.out, self.rng):
+        damages = vandal.vandalise(self.place.out, self.rng)
+        for damage in damages:
             self.place.count("torn or stray files", damage.what)
             self.repeats.excused |= damage.lost
-            if damage.refused:
-                self._be_refused()
-                return
-            if damage.begins_anew:
-                self.repeats.begin_anew(len(self.starts) + 1)
-                return
-            if damage.foreign_lock:
-                start = self.new_start(run={"allow_overwrite_lock": True})
-                self.end(start, kept - damage.lost)
-                return
+            kept -= damage.lost
+        run = {"allow_overwrite_lock": any(damage.foreign_lock for damage in damages)}
+        if any(damage.refused for damage in damages):
+            self._be_refused(run)
+        elif any(damage.begins_anew for damage in damages):
+            self.repeats.begin_anew(len(self.starts) + 1)
+            self.end(self.new_start(run=run), set())
+        elif run["allow_overwrite_lock"]:
+            self.end(self.new_start(run=run), kept)
 
-    def _be_refused(self) -> None:
+    def _be_refused(self, run: dict[str, Any]) -> None:
         """A damaged run is never guessed at: the driver says so and changes nothing."""
         before = promises.listing(self.place)
-        start = self.new_start()
-        start.wait()
-        if (start.process.returncode, start.outcome["kind"]) != (1, "LedgerError"):
+        start = self.new_start(run=run)
+        if (start.wait(), start.outcome["kind"]) != (1, "LedgerError"):
             raise Broken(f"start {start.number} went on from a damaged run:\n{start.text}")
         if promises.listing(self.place) != before:
             raise Broken(f"start {start.number} was refused, but changed the directory")
-        start = self.new_start(resume=False)
-        self.end(start, set())
+        self.end(self.new_start(run=run, resume=False), set())
 
     def _calm_start(self, **run: Any) -> str:
         self.place.free_disk()
@@ -246,6 +246,20 @@ class Life:
         counts["_microseconds"] += round(1e6 * sum(self.paces[f.start] for f in again))
         counts["bad items"] += len(self.truth.bad)
         counts["moody items"] += len(self.truth.moods)
+
+
+def live(root: Path, seed: int, *, echo: bool = False) -> Counter[str]:
+    """One life; returns what was done in it, by kind. What a broken promise left is kept.
+
+    Raises:
+        Broken: with its trace and the command that repeats it.
+    """
+    life = Life(root, seed, echo=echo)
+    began = time.monotonic()
+    life.play()
+    life.place.remove()
+    life.place.counts["_longest"] = round(time.monotonic() - began)
+    return life.place.counts
 
 
 @lru_cache(maxsize=32)

@@ -106,6 +106,14 @@ class Place:
             (self.small_disk / "filler").unlink(missing_ok=True)
             shutil.rmtree(self.small_disk / "many", ignore_errors=True)
 
+    def keep(self) -> None:
+        """Leave what there is for people to look at, but no mounted disk."""
+        if self.small_disk is not None:
+            with suppress(OSError, shutil.Error):
+                shutil.copytree(self.out, self.root / "out")
+            subprocess.run(["umount", "-l", str(self.small_disk)], check=False)
+            self.small_disk = None
+
     def remove(self) -> None:
         """Leave nothing behind."""
         if self.small_disk is not None:

@@ -14,24 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from life import Life
-
-
-def live(root: Path, seed: int, *, echo: bool = False) -> Counter[str]:
-    """One life; returns what was done in it, by kind. What a broken promise left is kept.
-
-    Raises:
-        Broken: with its trace and the command that repeats it.
-    """
-    life = Life(root / str(seed), seed, echo=echo)
-    life.play()
-    life.place.remove()
-    return life.place.counts
+from life import live
 
 
 def _try(root: Path, seed: int) -> tuple[int, Counter[str], str]:
     try:
-        return seed, live(root, seed), ""
+        return seed, live(root / str(seed), seed), ""
     except Exception as error:
         text = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
         return seed, Counter(), text
@@ -59,14 +47,17 @@ def main() -> int:
     if arguments.seeds is None:
         if arguments.seed is None:
             parser.error("give a seed, or --seeds FIRST:STOP")
-        sys.stdout.write(figures(live(root, arguments.seed, echo=True)) + "\n")
+        sys.stdout.write(
+            figures(live(root / str(arguments.seed), arguments.seed, echo=True)) + "\n"
+        )
         return 0
     first, stop = map(int, arguments.seeds.split(":"))
     counts: Counter[str] = Counter()
-    failed = []
+    failed, longest = [], (0, 0)
     began = time.monotonic()
     with ProcessPoolExecutor(arguments.jobs) as pool:
         for seed, done, error in pool.map(_try, [root] * (stop - first), range(first, stop)):
+            longest = max((done.pop("_longest", 0), seed), longest)
             counts += done
             counts["schedules"] += 1
             if error:
@@ -74,7 +65,10 @@ def main() -> int:
                 sys.stdout.write(f"seed {seed} (see {root / str(seed)}):\n{error}\n\n")
                 sys.stdout.flush()
     took = time.monotonic() - began
-    sys.stdout.write(f"{figures(counts)}\n{took:.0f} s; broken: {failed or 'none'}\n")
+    sys.stdout.write(
+        f"{figures(counts)}\n{took:.0f} s, the longest {longest[0]} s (seed {longest[1]}); "
+        f"broken: {failed or 'none'}\n"
+    )
     return bool(failed)
 
 

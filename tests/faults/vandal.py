@@ -103,10 +103,12 @@ def damage_old_ledger(out: Path, rng: random.Random) -> Damage | None:
     epochs = find_epochs(out)
     if len(epochs) < 2:
         return None
-    newest = ledger_path(out, epochs[-1]).read_bytes().splitlines()
-    counted = json.loads(newest[0])["older"] if newest else {}
-    candidates = [e for e in epochs[:-1] if counted.get(str(e))]
-    if not candidates or json.loads(newest[0])["run_id"] != run_id_of(out):
+    try:
+        header = json.loads(ledger_path(out, epochs[-1]).read_bytes().splitlines()[0])
+    except (ValueError, IndexError):
+        return None
+    candidates = [e for e in epochs[:-1] if header["older"].get(str(e))]
+    if not candidates or header["run_id"] != run_id_of(out):
         return None
     path = ledger_path(out, rng.choice(candidates))
     with path.open("r+b") as f:
