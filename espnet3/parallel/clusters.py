@@ -32,6 +32,12 @@ DASK_SETTINGS: dict[str, Any] = {
     "distributed.http.routes": [],
 }
 
+LASTING_SETTINGS = {
+    # Dask gives up a worker for good if its name is missing 15 s after a death, a later one's
+    # restart included. It reads this at each death, so it must stay set.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+}
+
 
 def start_cluster(config: ParallelConfig) -> Any:
     """Start the cluster that `config` describes.
@@ -48,6 +54,7 @@ def start_cluster(config: ParallelConfig) -> Any:
 
     if config.env != "local":
         raise ConfigError(f"env: {config.env} is not built yet in this version (only local)")
+    dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     # BLAS and OpenMP read these when a process loads them, so they must be there before it starts.

@@ -46,13 +46,15 @@ class RunConfig:
             ``skip`` it and publish without it, or ``raise`` at once.
         max_failures: Failed items after which the run stops; null for max(10, 1% of the items).
         max_kills: Workers that one item may kill before it is set aside.
-        unit_timeout: Seconds that one ``forward`` call may take.
+        unit_timeout: Seconds that one unit (``forward`` and writing its record) may take; then its
+            worker is ended. One local worker is a process of its own with it.
         lease_seconds: Longest time, in seconds, that a worker keeps results uncommitted.
         prefetch: Whether the next items are loaded while ``forward`` runs.
         resume: Go on with the run that is there. False starts over; the old run is kept until the
             new one is complete.
         accept_changes: Resume a run although its config has changed.
-        allow_overwrite_lock: Take over a run whose owner was on another host and is gone.
+        allow_overwrite_lock: Take a run over without waiting to see whether its owner lives, also
+            from one that does; that one stops.
         limit: Stop after the first so many items, without merging.
     """
 

@@ -24,9 +24,7 @@ ENVS: dict[str, bool] = {
 }
 """Every env by name, and whether it is built."""
 
-NOT_BUILT_KEYS = frozenset(
-    {"worker_start_timeout", "adaptive", "security", "unit_timeout", "prefetch"}
-)
+NOT_BUILT_KEYS = frozenset({"worker_start_timeout", "adaptive", "security", "prefetch"})
 """Keys of the schema that nothing obeys yet; any value other than null is refused."""
 
 _OPTIONS = "a keyword of the cluster class: put it under parallel.options"

@@ -181,3 +181,14 @@ def test_hundreds_of_failures_are_skipped(log, out):
 
     set_parallel({"on_error": "skip", "max_failures": 10_000})
     assert Bad(Provider(log), output_dir=out)(range(400)) == list(range(0, 400, 2))
+
+
+def test_dask_never_gives_up_a_worker_that_is_being_restarted(log, out, two_workers):
+    # Fifteen seconds after any death it would look whether the worker's name is there, and if that
+    # was just being restarted after another death, close it for good; both gone, a run hung.
+    import dask
+    from dask.utils import parse_timedelta
+
+    assert Squares(Provider(log), output_dir=out)(range(4)) == [0, 1, 4, 9]
+    waits = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
+    assert waits > 30 * 24 * 3600

@@ -35,9 +35,12 @@ def make_cluster(config: ParallelConfig) -> "LocalCluster":
     """
     from distributed import LocalCluster
 
+    from espnet3.parallel.worker.nanny import LeaseNanny
+
     options: Mapping[str, Any] = config.options
     defaults = {
         "n_workers": config.n_workers,
+        "worker_class": LeaseNanny,
         "threads_per_worker": 1,
         "memory_limit": 0,
         "silence_logs": logging.ERROR,

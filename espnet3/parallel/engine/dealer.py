@@ -132,6 +132,10 @@ class Dealer:
         """Deal [first, stop) again, soon and as one unit of its own."""
         self._alone.append((first, stop))
 
+    def give_back_next(self, first: int, middle: int, stop: int) -> None:
+        """Deal [first, middle) and [middle, stop) next, as a lease each (at most)."""
+        self._heads.extendleft([(middle, stop), (first, middle)])
+
     def _limit(self, elapsed: float) -> float:
         return min(self._lease_seconds, max(SHORTEST_LIMIT, elapsed / 4))
 

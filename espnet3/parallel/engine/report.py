@@ -7,6 +7,7 @@ from espnet3.parallel.engine.coverage import Shard
 
 LONGEST = 20_000  # characters of an exception's text that are kept
 KILLED = "WorkerKilled"  # stands for an exception's name where a worker died
+HUNG = "UnitTimeout"  # and where it was ended for being at one unit for too long
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class UnitFailure:
         message: its text.
         traceback: its formatted traceback.
         exception: the exception itself where it could be brought over, else None.
+        log: the worker's log file, below the run directory; "" if it has none.
     """
 
     first: int
@@ -32,10 +34,11 @@ class UnitFailure:
     message: str
     traceback: str
     exception: BaseException | None = None
+    log: str = ""
 
     @classmethod
     def of(
-        cls, error: BaseException, first: int, stop: int, utterance: str, step: str
+        cls, error: BaseException, first: int, stop: int, utterance: str, step: str, log: str = ""
     ) -> "UnitFailure":
         """Describe an exception that is being handled."""
         return cls(
@@ -47,6 +50,7 @@ class UnitFailure:
             message=text_of(error)[:LONGEST],
             traceback=_traceback_of(error),
             exception=error,
+            log=log,
         )
 
 
@@ -60,6 +64,7 @@ class LeaseReport:
         shard: what was committed, or None.
         redo: positions whose results were thrown away with their shard, to be dealt again.
         suspect: the unit whose record broke that shard, to be dealt again alone.
+        unclosed: positions whose shard could not be closed, to be dealt again in halves.
         failure: the unit that failed, or None.
         fatal: a failure that is no item's fault (a writer hook, a full disk): the run stops.
         worker: the worker's name.
@@ -71,6 +76,7 @@ class LeaseReport:
     shard: Shard | None = None
     redo: tuple[int, int] | None = None
     suspect: tuple[int, int] | None = None
+    unclosed: tuple[int, int] | None = None
     failure: UnitFailure | None = None
     fatal: UnitFailure | None = None
     worker: str = ""

@@ -4,36 +4,19 @@ Pulling costs the driver a fraction of what a Dask task for each lease costs, an
 retrying and moving of tasks has nothing to act on.
 """
 
-import logging
-import os
-import queue
-import signal
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import cloudpickle
 
-from espnet3.errors import ConfigError, EnvBuildError, RunStopped
+from espnet3.errors import ConfigError
 from espnet3.parallel.config import ParallelConfig
-from espnet3.parallel.engine.dealer import Lease
-from espnet3.parallel.engine.marker import read_in_flight
-from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
-from espnet3.parallel.executors import messages
-from espnet3.parallel.executors.hub import Asked, Ended, Event, Gone, Hub, Interrupted, Joined
+from espnet3.parallel.executors.driver import Driver
+from espnet3.parallel.executors.hub import Hub, Interrupted
 from espnet3.parallel.parallel import shared_cluster
 from espnet3.parallel.signals import Interruption
 from espnet3.parallel.worker.job import Job
-from espnet3.parallel.worker.serve import serve
-
-logger = logging.getLogger(__name__)
-
-SAY_EVERY = 30.0  # seconds between two lines about what is waited for
-NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run
 
 
 def run_on_cluster(
@@ -63,7 +46,7 @@ def run_on_cluster(
     with shared_cluster(parallel) as cluster, Client(cluster) as client:
         hub = Hub(cluster.scheduler, job.token)
         hub.install()
-        driver = _Driver(run, job, items, client, hub, blob, interruption)
+        driver = Driver(run, job, items, client, hub, blob, interruption)
         interruption.drain = lambda: hub.inbox.put(Interrupted())
         try:
             driver.work()
@@ -76,197 +59,3 @@ def run_on_cluster(
             driver.drain()
             hub.remove()
             driver.remove_markers()
-
-
-class WorkerTraceback(Exception):
-    """Stands for an exception in a worker; its text is the traceback there."""
-
-
-@dataclass
-class _Worker:
-    """What the driver knows of one worker process."""
-
-    task: Any
-    name: str = ""
-    pid: int = 0
-    marker: str = ""
-    lease: Lease | None = None
-    waiting: Asked | None = None
-    useless: bool = False
-    """The process lives, but it takes no leases: it has no env."""
-
-
-@dataclass
-class _Driver:
-    """Takes the events of the hub one by one until the run is over."""
-
-    run: Run
-    job: Job
-    items: Sequence[Any]
-    client: Any
-    hub: Hub
-    blob: bytes
-    interruption: Interruption
-    workers: dict[str, _Worker] = field(default_factory=dict)
-    env_built: bool = False
-    env_failure: messages.EnvFailed | None = None
-
-    def work(self) -> None:
-        """Serve workers until nothing is out and nothing is left."""
-        last_seen = time.monotonic()
-        while not self.run.over:
-            if self.workers:
-                last_seen = time.monotonic()
-            elif time.monotonic() - last_seen > NO_WORKER_LIMIT:
-                raise RunStopped(f"no worker came within {NO_WORKER_LIMIT:.0f} s")
-            try:
-                self._handle(self.hub.inbox.get(timeout=SAY_EVERY))
-            except queue.Empty:
-                self._say_what_is_waited_for()
-            if self.hub.inbox.empty():
-                self.run.flush()
-        if self.env_failure is not None and not self.env_built:
-            self._raise_env_failure(self.env_failure)
-
-    def _handle(self, event: Event) -> None:
-        match event:
-            case Joined(address):
-                self._start(address)
-            case Gone(address):
-                self._bury(address)
-            case Ended(address, key):
-                worker = self.workers.get(address)
-                if worker is not None and worker.task.key == key and not worker.useless:
-                    self._give_up(worker, f"the task of worker {worker.name or address} ended")
-            case Asked(address):
-                self._listen(event, self.workers.get(address))
-            case Interrupted():
-                self.run.stop(self.interruption.reason)
-                self.drain()
-
-    def _start(self, address: str) -> None:
-        if address in self.workers:
-            return
-        task = self.client.submit(
-            serve,
-            self.job.token,
-            self.blob,
-            workers=[address],
-            allow_other_workers=False,
-            pure=False,
-            retries=0,
-        )
-        task.add_done_callback(lambda _: self.hub.inbox.put(Ended(address, task.key)))
-        self.workers[address] = _Worker(task)
-
-    def _listen(self, asked: Asked, worker: _Worker | None) -> None:
-        if worker is None:  # it was taken for dead; what it did is dealt again
-            self.hub.reply(asked, None)
-            return
-        worker.waiting = asked
-        match messages.load_message(asked.message):
-            case messages.Hello(name, marker, pid):
-                worker.name, worker.marker, worker.pid = name, marker, pid
-                self.env_built = True
-            case messages.EnvFailed() as failure:
-                worker.waiting = None
-                self.hub.reply(asked, None)
-                self.env_failure = self.env_failure or failure
-                self._give_up(
-                    worker,
-                    f"{self.job.provider} could not build its env in worker "
-                    f"{failure.name}: {failure.error}",
-                )
-            case LeaseReport() as report:
-                worker.lease = None
-                self.run.report(report)
-                if report.leaving:
-                    self.hub.reply(asked, None)
-                    del self.workers[asked.worker]
-        self._feed()
-
-    def _feed(self) -> None:
-        """Give leases to those who wait; what came back may be enough for several."""
-        for worker in self.workers.values():
-            if worker.waiting is None:
-                continue
-            lease = self.run.deal()
-            if lease is None:
-                break
-            asked, worker.waiting, worker.lease = worker.waiting, None, lease
-            self.hub.reply(asked, messages.Work(lease, self.items[lease.first : lease.stop]))
-        if self.run.stopping:
-            self.drain()
-
-    def _bury(self, address: str) -> None:
-        worker = self.workers.pop(address, None)
-        if worker is None:
-            return
-        if worker.lease is None:
-            if not worker.useless:
-                self.run.lost_idle()
-        else:
-            in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
-            logger.warning(
-                "worker %s died; its positions %d-%d are dealt again",
-                worker.name, worker.lease.first, worker.lease.stop - 1,
-            )  # fmt: skip
-            self.run.lost(worker.lease, in_flight)
-        if worker.marker:
-            Path(worker.marker).unlink(missing_ok=True)
-        self._feed()
-
-    def _give_up(self, worker: _Worker, why: str) -> None:
-        """Do without a worker whose process lives; the others go on while there are any."""
-        worker.useless = True
-        if worker.lease is not None:
-            lease, worker.lease = worker.lease, None
-            self.run.lost(lease, None)
-        if all(other.useless for other in self.workers.values()):
-            # The error that ends the run tells the cause; it is to be told once.
-            self.run.stop(why if self.env_built else f"{self.job.provider} could not build its env")
-        elif self.env_built:  # else all of them will most likely fail alike, and one error will do
-            logger.error("%s; the others go on without it", why)
-
-    def _raise_env_failure(self, failure: messages.EnvFailed) -> NoReturn:
-        if failure.is_config:
-            raise ConfigError(failure.error)
-        raise EnvBuildError(
-            f"{self.job.provider} could not build its env in worker {failure.name}: {failure.error}"
-        ) from WorkerTraceback(failure.traceback)
-
-    def kill_workers(self) -> None:
-        """End the local workers at once, in the middle of whatever they do."""
-        for worker in self.workers.values():
-            if worker.pid:
-                with suppress(ProcessLookupError):
-                    os.kill(worker.pid, signal.SIGKILL)
-
-    def drain(self) -> None:
-        """Workers stop before their next unit and commit."""
-        busy = [address for address, worker in self.workers.items() if worker.lease]
-        if not busy:
-            return
-        with suppress(OSError):  # the scheduler is gone, and the workers with it
-            self.client.sync(
-                self.client.scheduler.broadcast,
-                msg={"op": messages.drain_operation(self.job.token)},
-                workers=busy,
-                on_error="ignore",
-            )
-
-    def remove_markers(self) -> None:
-        """Clean up what only a death makes useful."""
-        for worker in self.workers.values():
-            if worker.marker:
-                Path(worker.marker).unlink(missing_ok=True)
-
-    def _say_what_is_waited_for(self) -> None:
-        busy = [worker for worker in self.workers.values() if worker.lease]
-        if busy:
-            return
-        if self.workers:
-            n = len(self.workers)
-            logger.info("waiting for %d workers to build their env (%s)", n, self.job.provider)
-            return
-        logger.warning("waiting for a worker; there is none")

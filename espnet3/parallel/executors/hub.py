@@ -10,6 +10,7 @@ from typing import Any
 from distributed import SchedulerPlugin
 
 from espnet3.parallel.executors import messages
+from espnet3.parallel.worker.nanny import ENDED
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,19 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Exited:
+    """The process of a worker has ended, with this status (below 0: by that signal)."""
+
+    worker: str
+    status: int
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """The driver was asked to end."""
 
 
-Event = Joined | Gone | Asked | Ended | Interrupted
+Event = Joined | Gone | Asked | Ended | Exited | Interrupted
 
 
 async def _send_home(worker: str, message: bytes) -> bytes:
@@ -99,6 +108,11 @@ class Hub(SchedulerPlugin):
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         """Called by Dask."""
         self.inbox.put(Gone(worker))
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Called by Dask: nannies tell how their workers ended."""
+        if topic == ENDED:
+            self.inbox.put(Exited(msg["worker"], msg["status"]))
 
     async def _pull(self, worker: str, message: bytes) -> bytes:
         answer: asyncio.Future[bytes] = self._loop.create_future()

@@ -28,11 +28,13 @@ class Hello:
         name: of the worker.
         marker: path of its in-flight marker.
         pid: of its process.
+        log: its log file, below the run directory.
     """
 
     name: str
     marker: str
     pid: int
+    log: str
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,6 +20,7 @@ from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 from espnet3.parallel.engine.shards import commit, shard_name
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
+from espnet3.parallel.worker.memory import is_out_of_memory, let_go
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class _Progress:
     failure: UnitFailure | None = None
     broken: UnitFailure | None = None
     """The unit whose record left the shard in an unknown state."""
+    longest: float = 0.0
+    """Seconds of the longest unit."""
 
 
 class LeaseWorker:
@@ -45,13 +48,15 @@ class LeaseWorker:
         job: the run.
         env: what the provider built.
         name: of this worker.
+        log: its log file, below the run directory; "" if it has none.
 
     Raises:
         ConfigError: if `forward` needs something that the env does not have.
     """
 
-    def __init__(self, job: Job, env: Mapping[str, Any], name: str) -> None:
+    def __init__(self, job: Job, env: Mapping[str, Any], name: str, log: str = "") -> None:
         self.name = name
+        self.log = log
         self.draining = threading.Event()
         self._pid = os.getpid()
         self._job = job
@@ -86,6 +91,10 @@ class LeaseWorker:
         finally:
             self._marker.end_lease()
 
+    def close(self) -> None:
+        """Take the marker away, now that no death of this worker matters any more."""
+        self._marker.remove()
+
     def broken_off(self, lease: Lease, error: BaseException) -> LeaseReport:
         """The report of a lease that an interrupt ended; nothing of it counts."""
         shard_id = self._job.naming.shard_id(lease.first, lease.number)
@@ -107,11 +116,14 @@ class LeaseWorker:
         if progress.broken is None and progress.position > lease.first:
             try:
                 call(runner.finalize_state, progress.state, env=env)
-                return self._commit(lease, progress, directory)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                return self._fatal(error, lease, directory, "close_writers")
+                return self._unclosed(error, lease, items, progress, directory)
+            try:
+                return self._commit(lease, progress, directory)
+            except OSError as error:
+                return self._fatal(error, lease, directory, "committing")
         with suppress(Exception):  # only to close files; there is nothing in them that counts
             call(runner.finalize_state, progress.state, env=env)
         shutil.rmtree(directory, ignore_errors=True)
@@ -153,7 +165,7 @@ class LeaseWorker:
         forward, env, cells = self._forward, self._forward_env, self._marker.cells
         plan, is_draining, single = self._job.plan, self.draining.is_set, self._single
         one_per_item = not single and runner._gives_one_per_item()
-        first, position, seconds = lease.first, lease.first, 0.0
+        first, position, seconds, longest = lease.first, lease.first, 0.0, 0.0
         now = perf_counter()
         deadline = now + lease.seconds
         while position < lease.stop and not is_draining():
@@ -170,7 +182,7 @@ class LeaseWorker:
                 result = forward(idx, **env)
                 now = perf_counter()
                 if one_per_item:
-                    _check_one_per_item(result, stop - position)
+                    check_one_per_item(result, stop - position)
                 step = "write_record"
                 if write is not None:
                     write(writers, result, state, **hook_env)
@@ -181,17 +193,21 @@ class LeaseWorker:
             except BaseException as error:  # sys.exit() in user code must not end the worker
                 if os.getpid() != self._pid:
                     os._exit(1)  # a child that user code forked: it must not go on as a worker
-                progress = _Progress(position, seconds, state)
+                progress = _Progress(position, seconds, state, longest=longest)
                 self._note(progress, error, step, position, stop, idx)
                 return progress
             seconds += now - begin
+            if now - begin > longest:
+                longest = now - begin
             position = stop
-        return _Progress(position, seconds, state)
+        return _Progress(position, seconds, state, longest=longest)
 
     def _note(
         self, progress: _Progress, error: BaseException, step: str, first: int, stop: int, idx: Any
     ) -> None:
-        failure = UnitFailure.of(error, first, stop, self._utterance(idx, first), step)
+        failure = UnitFailure.of(error, first, stop, self._utterance(idx, first), step, self.log)
+        if is_out_of_memory(error):
+            let_go(error)
         if step == "forward" or isinstance(error, RecordRejected):
             progress.failure = failure
         else:
@@ -206,7 +222,8 @@ class LeaseWorker:
         return str(index) if isinstance(index, str) else f"#{position}"
 
     def _commit(self, lease: Lease, progress: _Progress, directory: Path) -> LeaseReport:
-        shard = Shard(directory.name, lease.first, progress.position - 1, progress.forward_seconds)
+        seconds, longest = progress.forward_seconds, progress.longest
+        shard = Shard(directory.name, lease.first, progress.position - 1, seconds, longest)
         commit(directory, self._job.run_id, self._job.naming.epoch, shard)
         return self._report(lease, progress, shard)
 
@@ -223,7 +240,7 @@ class LeaseWorker:
     def _throw_away(self, lease: Lease, broken: UnitFailure) -> LeaseReport:
         """The shard is lost: its positions are done again, the unit that broke it alone."""
         cause = broken.exception
-        if isinstance(cause, OSError) and cause.errno in _NO_ITEMS_FAULT:
+        if cause is not None and _is_no_items_fault(cause):
             return LeaseReport(lease.number, lease.first, fatal=broken, worker=self.name)
         if broken.first == lease.first:
             return LeaseReport(lease.number, broken.stop, failure=broken, worker=self.name)
@@ -235,13 +252,45 @@ class LeaseWorker:
             worker=self.name,
         )
 
+    def _unclosed(
+        self,
+        error: BaseException,
+        lease: Lease,
+        items: Sequence[Any],
+        progress: _Progress,
+        directory: Path,
+    ) -> LeaseReport:
+        """`close_writers` failed: the shard is halved until the unit stands alone that did it."""
+        first, stop = lease.first, progress.position
+        if _is_no_items_fault(error) or isinstance(error, RunStopped | OwnershipLost):
+            return self._fatal(error, lease, directory, "close_writers")
+        shutil.rmtree(directory, ignore_errors=True)
+        report = self._report(lease, progress)
+        unit_stop = stop if lease.alone else self._job.plan.unit_stop(first, stop)
+        if unit_stop < stop:
+            return replace(report, unclosed=(first, stop))
+        name = self._utterance(items[0] if self._single else items[:1], first)
+        failure = UnitFailure.of(error, first, stop, name, "close_writers", self.log)
+        # A unit behind it that failed by itself is dealt again; one failure is told at a time.
+        return replace(report, next=stop, failure=failure)
+
     def _fatal(self, error: BaseException, lease: Lease, directory: Path, step: str) -> LeaseReport:
         shutil.rmtree(directory, ignore_errors=True)
-        failure = UnitFailure.of(error, lease.first, lease.stop, f"#{lease.first}", step)
+        name = f"#{lease.first}"
+        failure = UnitFailure.of(error, lease.first, lease.stop, name, step, self.log)
         return LeaseReport(lease.number, lease.first, fatal=failure, worker=self.name)
 
 
-def _check_one_per_item(result: Any, n_items: int) -> None:
+def _is_no_items_fault(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _NO_ITEMS_FAULT
+
+
+def check_one_per_item(result: Any, n_items: int) -> None:
+    """Check what `forward` returned for a batch, where it must be one result for each item.
+
+    Raises:
+        ConfigError: it is something else.
+    """
     if isinstance(result, (list, tuple)) and len(result) == n_items:
         return
     got = f"{len(result)} results" if isinstance(result, (list, tuple)) else type(result).__name__

@@ -5,7 +5,7 @@ import pickle
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -19,6 +19,7 @@ from espnet3.parallel.executors import messages
 from espnet3.parallel.worker.env import env_for
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.lease_loop import LeaseWorker
+from espnet3.parallel.worker.log import own_log
 
 _busy: LeaseWorker | None = None
 _told_to_end = False
@@ -39,17 +40,27 @@ def serve(token: str, blob: bytes) -> None:
     def pull(message: messages.Message) -> messages.Work | None:
         return _pull(worker, token, message)
 
-    try:
-        job, setup = cloudpickle.loads(blob)
-        lease_worker = _prepare(job, setup, name)
-    except BaseException as error:  # sys.exit() in a task would hang it
-        is_config = isinstance(error, ConfigError)
-        what = text_of(error) if is_config else f"{type(error).__name__}: {text_of(error)}"
-        pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config))
-        return
-    worker.handlers[messages.drain_operation(token)] = lambda **_: lease_worker.draining.set()
-    marker = str(marker_path(job.run_dir, lease_worker.name))
-    work = pull(messages.Hello(name, marker, os.getpid()))
+    with ExitStack() as stack:
+        try:
+            job, setup = cloudpickle.loads(blob)
+            log = stack.enter_context(own_log(job.run_dir, name))
+            lease_worker = _prepare(job, setup, name, log)
+        except BaseException as error:  # sys.exit() in a task would hang it
+            is_config = isinstance(error, ConfigError)
+            what = text_of(error) if is_config else f"{type(error).__name__}: {text_of(error)}"
+            pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config))
+            return
+        worker.handlers[messages.drain_operation(token)] = lambda **_: lease_worker.draining.set()
+        marker = str(marker_path(job.run_dir, lease_worker.name))
+        _work(lease_worker, pull, pull(messages.Hello(name, marker, os.getpid(), log)))
+
+
+def _work(
+    lease_worker: LeaseWorker,
+    pull: Callable[[messages.Message], messages.Work | None],
+    work: messages.Work | None,
+) -> None:
+    """Do leases until there are none."""
     while work is not None:
         with _in_hand(lease_worker):
             try:
@@ -81,9 +92,9 @@ def end_soon(number: int, frame: FrameType | None) -> None:
     _busy.draining.set()
 
 
-def _prepare(job: Job, setup: Callable[[], dict[str, Any]], name: str) -> LeaseWorker:
+def _prepare(job: Job, setup: Callable[[], dict[str, Any]], name: str, log: str) -> LeaseWorker:
     env = env_for(job.token, job.provider, setup, job.model_key)
-    return LeaseWorker(job, env, f"{name}.{os.getpid()}")
+    return LeaseWorker(job, env, f"{name}.{os.getpid()}", log)
 
 
 def _pull(worker: Any, token: str, message: messages.Message) -> messages.Work | None:

@@ -1,0 +1,269 @@
+"""The driver of a run on workers: takes the hub's events one by one and decides what follows."""
+
+import logging
+import os
+import queue
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from espnet3.errors import ConfigError, EnvBuildError, RunStopped
+from espnet3.parallel.engine.marker import read_in_flight, remove_marker
+from espnet3.parallel.engine.report import LeaseReport
+from espnet3.parallel.engine.run import Run
+from espnet3.parallel.executors import messages
+from espnet3.parallel.executors.hub import (
+    Asked,
+    Ended,
+    Event,
+    Exited,
+    Gone,
+    Hub,
+    Interrupted,
+    Joined,
+)
+from espnet3.parallel.executors.worker_state import Worker
+from espnet3.parallel.signals import Interruption
+from espnet3.parallel.worker.job import Job
+from espnet3.parallel.worker.nanny import kill_worker
+from espnet3.parallel.worker.serve import serve
+
+logger = logging.getLogger(__name__)
+
+SAY_EVERY = 30.0  # seconds between two lines about what is waited for
+NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run
+TELL_LIMIT = 2.0  # seconds that a nanny has to say how its worker ended; it may be gone, too
+
+
+class WorkerTraceback(Exception):
+    """Stands for an exception in a worker; its text is the traceback there."""
+
+
+@dataclass
+class Driver:
+    """Takes the events of the hub one by one until the run is over."""
+
+    run: Run
+    job: Job
+    items: Sequence[Any]
+    client: Any
+    hub: Hub
+    blob: bytes
+    interruption: Interruption
+    workers: dict[str, Worker] = field(default_factory=dict)
+    dying: dict[str, Worker] = field(default_factory=dict)
+    """Gone, but nobody has said yet how they ended."""
+    env_built: bool = False
+    env_failure: messages.EnvFailed | None = None
+
+    def work(self) -> None:
+        """Serve workers until nothing is out and nothing is left."""
+        last_seen = last_heard = time.monotonic()
+        while not self.run.over:
+            now = time.monotonic()
+            if self.workers:
+                last_seen = now
+            elif now - last_seen > NO_WORKER_LIMIT:
+                raise RunStopped(f"no worker came within {NO_WORKER_LIMIT:.0f} s")
+            try:
+                self._handle(self.hub.inbox.get(timeout=self._patience()))
+                last_heard = now
+            except queue.Empty:
+                if now - last_heard >= SAY_EVERY:
+                    last_heard = now
+                    self.run.check_owner()
+                    self._say_what_is_waited_for()
+            self._look_after_workers()
+            if self.hub.inbox.empty():
+                self.run.flush()
+        if self.env_failure is not None and not self.env_built:
+            self._raise_env_failure(self.env_failure)
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Joined(address):
+                self._start(address)
+            case Gone(address):
+                self._miss(address)
+            case Exited(address, status):
+                self._learn_how_it_ended(address, status)
+            case Ended(address, key):
+                worker = self.workers.get(address)
+                if worker is not None and worker.task.key == key and not worker.useless:
+                    self._give_up(worker, f"the task of worker {worker.name or address} ended")
+            case Asked(address):
+                self._listen(event, self.workers.get(address))
+            case Interrupted():
+                self.run.stop(self.interruption.reason)
+                self.drain()
+
+    def _start(self, address: str) -> None:
+        if address in self.workers:
+            return
+        task = self.client.submit(
+            serve,
+            self.job.token,
+            self.blob,
+            workers=[address],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+        )
+        task.add_done_callback(lambda _: self.hub.inbox.put(Ended(address, task.key)))
+        self.workers[address] = Worker(task)
+
+    def _listen(self, asked: Asked, worker: Worker | None) -> None:
+        if worker is None:  # it was taken for dead; what it did is dealt again
+            self.hub.reply(asked, None)
+            return
+        worker.waiting = asked
+        match messages.load_message(asked.message):
+            case messages.Hello(name, marker, pid, log):
+                worker.name, worker.marker, worker.pid, worker.log = name, marker, pid, log
+                self.env_built = True
+            case messages.EnvFailed() as failure:
+                worker.waiting = None
+                self.hub.reply(asked, None)
+                self.env_failure = self.env_failure or failure
+                self._give_up(
+                    worker,
+                    f"{self.job.provider} could not build its env in worker "
+                    f"{failure.name}: {failure.error}",
+                )
+            case LeaseReport() as report:
+                worker.lease = None
+                self.run.report(report)
+                if report.leaving:
+                    self.hub.reply(asked, None)
+                    del self.workers[asked.worker]
+        self._feed()
+
+    def _feed(self) -> None:
+        """Give leases to those who wait; what came back may be enough for several."""
+        for worker in self.workers.values():
+            if worker.waiting is None:
+                continue
+            lease = self.run.deal()
+            if lease is None:
+                break
+            asked, worker.waiting, worker.lease = worker.waiting, None, lease
+            self.hub.reply(asked, messages.Work(lease, self.items[lease.first : lease.stop]))
+        if self.run.stopping:
+            self.drain()
+
+    def _miss(self, address: str) -> None:
+        """A worker is gone; with a unit in hand, it matters how it ended."""
+        worker = self.workers.pop(address, None)
+        if worker is None:
+            return
+        worker.gone_at = time.monotonic()
+        if worker.lease is None or worker.status is not None:
+            self._bury(worker)
+        else:
+            self.dying[address] = worker
+
+    def _learn_how_it_ended(self, address: str, status: int) -> None:
+        if address in self.dying:
+            worker = self.dying.pop(address)
+            worker.status = status
+            self._bury(worker)
+        elif address in self.workers:
+            self.workers[address].status = status
+
+    def _bury(self, worker: Worker) -> None:
+        if worker.lease is None:
+            if not worker.useless:
+                self.run.lost_idle()
+        else:
+            in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
+            logger.warning(
+                "worker %s %s; its positions %d-%d are dealt again",
+                worker.name, worker.death.how or "died", worker.lease.first, worker.lease.stop - 1,
+            )  # fmt: skip
+            self.run.lost(worker.lease, in_flight, worker.death)
+        if worker.marker:
+            remove_marker(worker.marker)
+        self._feed()
+
+    def _look_after_workers(self) -> None:
+        """End workers whose unit takes too long; bury those of whom no more is heard."""
+        now = time.monotonic()
+        for address, worker in list(self.dying.items()):
+            if now - worker.gone_at > TELL_LIMIT:
+                del self.dying[address]
+                self._bury(worker)
+        limit = self.run.config.unit_timeout
+        if limit is None:
+            return
+        for address, worker in self.workers.items():
+            if worker.is_stuck(now, limit):
+                logger.warning(
+                    "worker %s has been at %s for more than unit_timeout = %g s; ending it",
+                    worker.name, self.run.name_of(worker.ended_at or 0), limit,
+                )  # fmt: skip
+                self.client.run(kill_worker, workers=[address], nanny=True, on_error="ignore")
+
+    def _patience(self) -> float:
+        """Seconds until there is something to look at, even if nobody says anything."""
+        limit = self.run.config.unit_timeout
+        watching = SAY_EVERY if limit is None else min(SAY_EVERY, max(0.02, limit / 10))
+        return min(watching, TELL_LIMIT) if self.dying else watching
+
+    def _give_up(self, worker: Worker, why: str) -> None:
+        """Do without a worker whose process lives; the others go on while there are any."""
+        worker.useless = True
+        if worker.lease is not None:
+            lease, worker.lease = worker.lease, None
+            self.run.lost(lease, None)
+        if all(other.useless for other in self.workers.values()):
+            # The error that ends the run tells the cause; it is to be told once.
+            self.run.stop(why if self.env_built else f"{self.job.provider} could not build its env")
+        elif self.env_built:  # else all of them will most likely fail alike, and one error will do
+            logger.error("%s; the others go on without it", why)
+
+    def _raise_env_failure(self, failure: messages.EnvFailed) -> NoReturn:
+        if failure.is_config:
+            raise ConfigError(failure.error)
+        raise EnvBuildError(
+            f"{self.job.provider} could not build its env in worker {failure.name}: {failure.error}"
+        ) from WorkerTraceback(failure.traceback)
+
+    def kill_workers(self) -> None:
+        """End the local workers at once, in the middle of whatever they do."""
+        for worker in self.workers.values():
+            if worker.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
+
+    def drain(self) -> None:
+        """Workers stop before their next unit and commit."""
+        busy = [address for address, worker in self.workers.items() if worker.lease]
+        if not busy:
+            return
+        with suppress(OSError):  # the scheduler is gone, and the workers with it
+            self.client.sync(
+                self.client.scheduler.broadcast,
+                msg={"op": messages.drain_operation(self.job.token)},
+                workers=busy,
+                on_error="ignore",
+            )
+
+    def remove_markers(self) -> None:
+        """Clean up what only a death makes useful."""
+        for worker in (*self.workers.values(), *self.dying.values()):
+            if worker.marker:
+                remove_marker(worker.marker)
+
+    def _say_what_is_waited_for(self) -> None:
+        busy = [worker for worker in self.workers.values() if worker.lease]
+        if busy:
+            return
+        if self.workers:
+            n = len(self.workers)
+            logger.info("waiting for %d workers to build their env (%s)", n, self.job.provider)
+            return
+        logger.warning("waiting for a worker; there is none")

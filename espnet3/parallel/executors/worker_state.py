@@ -1,0 +1,76 @@
+"""What the driver knows of one worker process."""
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espnet3.parallel.engine.dealer import Lease
+from espnet3.parallel.engine.marker import read_in_flight
+from espnet3.parallel.engine.run import Death
+from espnet3.parallel.executors.hub import Asked
+
+
+@dataclass
+class Worker:
+    """One worker process, as far as it has told of itself.
+
+    Attributes:
+        task: the Dask future of its long task.
+        name: of the worker.
+        pid: of its process.
+        marker: path of its in-flight marker.
+        log: its log file, below the run directory.
+        lease: what it has in hand.
+        waiting: its question that is not answered yet.
+        useless: the process lives, but it takes no leases: it has no env.
+        status: with which its process ended, if that is known.
+        gone_at: when the scheduler missed it (monotonic seconds).
+        ended_at: the position for whose unit's long time the driver ended it.
+    """
+
+    task: Any
+    name: str = ""
+    pid: int = 0
+    marker: str = ""
+    log: str = ""
+    lease: Lease | None = None
+    waiting: Asked | None = None
+    useless: bool = False
+    status: int | None = None
+    gone_at: float = 0.0
+    ended_at: int | None = None
+    _unit: tuple[int, int] | None = None
+    _since: float = 0.0
+
+    @property
+    def death(self) -> Death:
+        """What is known of its end."""
+        how = "" if self.status is None else how_it_ended(self.status)
+        return Death(how, self.ended_at, self.name, self.log)
+
+    def is_stuck(self, now: float, limit: float) -> bool:
+        """Whether its unit has been in hand for longer than `limit` seconds; true only once.
+
+        Seen from outside, since a worker that holds the GIL cannot look at its own clock.
+        """
+        if self.lease is None or self.ended_at is not None:
+            return False
+        position = read_in_flight(Path(self.marker), self.lease.number)
+        unit = None if position is None else (self.lease.number, position)
+        if unit != self._unit:
+            self._unit, self._since = unit, now
+        if position is None or now - self._since <= limit:
+            return False
+        self.ended_at = position
+        return True
+
+
+def how_it_ended(status: int) -> str:
+    """A process's exit status in words."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"killed by signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"killed by signal {-status}"

@@ -1,0 +1,69 @@
+"""A worker's log file: what it says, in Python or below it, while it works for a run."""
+
+import faulthandler
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def log_name(worker: str) -> str:
+    """Path of a worker's log below the run directory.
+
+    Args:
+        worker: the name that it keeps when its process is replaced; the file then goes on.
+    """
+    return f"logs/worker.{worker}.log"
+
+
+@contextmanager
+def own_log(run_dir: Path, worker: str) -> Iterator[str]:
+    """Let all that this process prints, logs (from INFO on) or dies of go to its log.
+
+    File descriptors 1 and 2 lead there, so that C libraries and child processes are covered.
+    Yields the file's path below `run_dir`; "" if it cannot be written, which is no reason to stop.
+    """
+    name = log_name(worker)
+    try:
+        log = os.open(run_dir / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    except OSError:
+        yield ""
+        return
+    before = [(fd, os.dup(fd)) for fd in (1, 2)]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(FORMAT))
+    root = logging.getLogger()
+    level = root.level
+    try:
+        for fd in (1, 2):
+            os.dup2(log, fd)
+        os.write(log, _header(worker))
+        faulthandler.enable(2)
+        if not root.handlers:
+            root.addHandler(handler)
+            root.setLevel(logging.INFO)
+        with suppress(AttributeError):  # it was replaced by something else
+            sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        yield name
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        faulthandler.disable()
+        if handler in root.handlers:
+            root.removeHandler(handler)
+            root.setLevel(level)
+        for fd, old in before:
+            os.dup2(old, fd)
+            os.close(old)
+        os.close(log)
+
+
+def _header(worker: str) -> bytes:
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return f"--- {now} worker {worker} on {os.uname().nodename}, pid {os.getpid()}\n".encode()

@@ -1,0 +1,35 @@
+"""Out of memory, on the host or on a GPU: telling it, and letting go of what the failure holds."""
+
+import gc
+import sys
+import traceback
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was not enough memory; torch is not imported for it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    # What CUDA's libraries raise through PyTorch when they cannot get their workspace.
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    )
+
+
+def let_go(error: BaseException) -> None:
+    """Free what the frames of an exception hold, so that half a batch finds room.
+
+    Local variables of those frames (the batch, the activations) are gone afterwards.
+    """
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        pending += [one.__cause__, one.__context__]
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

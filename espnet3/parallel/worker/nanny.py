@@ -1,0 +1,39 @@
+"""The process beside a worker that starts it again, and tells the driver how it ended."""
+
+import os
+import signal
+from contextlib import suppress
+from typing import Any
+
+from distributed import Nanny
+from distributed.core import Status
+
+ENDED = "espnet3-worker-ended"
+"""Topic of the scheduler's events `{"worker": address, "status": exit code}`."""
+
+
+class LeaseNanny(Nanny):
+    """Dask's nanny, which also says with what status its worker process ended.
+
+    Only the parent of a process learns that. A negative status is the number of a signal.
+    """
+
+    def _on_worker_exit_sync(self, exitcode: int) -> None:
+        address = self.process.worker_address if self.process is not None else None
+        closing = self.status in (Status.closing, Status.closed)
+        if address is not None and not closing:  # else the driver itself has ended it
+            with suppress(RuntimeError):  # it is closing all the same
+                self._ongoing_background_tasks.call_soon(self._tell, address, exitcode)
+        super()._on_worker_exit_sync(exitcode)  # type: ignore[no-untyped-call]
+
+    async def _tell(self, address: str, exitcode: int) -> None:
+        with suppress(Exception):  # the scheduler is gone; then nobody asks
+            await self.scheduler.log_event(topic=ENDED, msg={"worker": address, "status": exitcode})
+
+
+def kill_worker(dask_worker: Any) -> None:
+    """End the worker process of a nanny at once (run by `client.run(..., nanny=True)`)."""
+    pid = dask_worker.pid
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
