@@ -240,17 +240,18 @@ class Driver:
                     os.kill(worker.pid, signal.SIGKILL)
 
     def drain(self) -> None:
-        """Workers stop before their next unit and commit."""
+        """Workers stop before their next unit and commit.
+
+        Nobody waits for their answers: a worker that hangs in C code, or has just died, gives none.
+        """
         busy = [address for address, worker in self.workers.items() if worker.lease]
-        if not busy:
-            return
-        with suppress(OSError):  # the scheduler is gone, and the workers with it
-            self.client.sync(
-                self.client.scheduler.broadcast,
-                msg={"op": messages.drain_operation(self.job.token)},
-                workers=busy,
-                on_error="ignore",
-            )
+        if busy:
+            self.client.loop.add_callback(self._tell_to_drain, busy)
+
+    async def _tell_to_drain(self, workers: list[str]) -> None:
+        message = {"op": messages.drain_operation(self.job.token)}
+        with suppress(Exception):  # the scheduler is gone, and the workers with it
+            await self.client.scheduler.broadcast(msg=message, workers=workers, on_error="ignore")
 
     def remove_markers(self) -> None:
         """Clean up what only a death makes useful."""
