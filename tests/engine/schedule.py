@@ -6,10 +6,11 @@ python tests/engine/schedule.py SEED
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sim_world import Items, Weather, World
+from sim_world import UNIT_TIMEOUT, Items, Weather, World
 from simulation import Call, Driver
 
 from espnet3.errors import RunFailed, RunStopped
@@ -135,7 +136,7 @@ class Schedule:
             workers=rng.choice([1, 2, 3, 5]),
             batch_size=rng.choice([None, 1, 2, 3, 8]),
             durations=rng.choice([None, durations, [0.0] * len(durations)]),
-            config=config,
+            config=replace(config, unit_timeout=UNIT_TIMEOUT),
             **{"call": self.call, **more},
         )
         self.drivers.append(driver)

@@ -5,13 +5,14 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sim_world import CALM, OVERHEAD
+from sim_world import CALM, OVERHEAD, UNIT_TIMEOUT
 
 from espnet3.parallel.engine import shards
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.ledger import find_epochs
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
+from espnet3.parallel.engine.run import UNKNOWN, Death
 
 if TYPE_CHECKING:
     from simulation import Driver
@@ -47,12 +48,20 @@ class Attempt:
         if self._trouble and self._trouble[0] == "killing":
             world.at(self._ends_at + delay, self.driver, self._lost(self._trouble[1]))
             return
+        if self._trouble and self._trouble[0] == "hanging":
+            first = self._trouble[1]
+            moment = self._ends_at + UNIT_TIMEOUT + delay
+            world.at(moment, self.driver, self._lost(first, Death(by_driver_at=first)))
+            return
         fate = rng.random()
         if rng.random() < weather.drain:
             world.at(rng.uniform(world.now, self._ends_at), self.driver, self.driver.asked_to_stop)
         if fate < weather.dies:
             moment = rng.uniform(world.now, self._ends_at)
-            world.at(moment + delay, self.driver, self._lost(self._marker(moment)))
+            marker, death = self._marker(moment), Death()
+            if rng.random() < 0.1:  # the driver ended it for a unit that was done just then
+                death = Death(by_driver_at=self.lease.stop if marker is None else marker + 1)
+            world.at(moment + delay, self.driver, self._lost(marker, death))
             return
         fate -= weather.dies
         if fate < weather.dies_committed:
@@ -76,7 +85,7 @@ class Attempt:
             unit = set(range(position, stop))
             self._begins.append(now)
             now += sum(items.costs[p] for p in unit)
-            for kind in ("killing", "poisoned", "flaky", "breaking"):
+            for kind in ("killing", "hanging", "poisoned", "flaky", "breaking"):
                 if unit & getattr(items, kind):
                     self._trouble = (kind, position, stop)
                     items.flaky -= unit if kind == "flaky" else set()
@@ -96,10 +105,10 @@ class Attempt:
         self.world.blamed.add(firsts[begun - 1])
         return firsts[begun - 1]
 
-    def _lost(self, in_flight: int | None) -> Callable[[], None]:
+    def _lost(self, in_flight: int | None, death: Death = UNKNOWN) -> Callable[[], None]:
         def tell() -> None:
-            self.world.log(self, "is taken for dead in", in_flight)
-            self.driver.lost(self, in_flight)
+            self.world.log(self, "is taken for dead in", in_flight, death)
+            self.driver.lost(self, in_flight, death)
 
         return tell
 

@@ -15,6 +15,7 @@ from unittest import mock
 from espnet3.parallel.engine import directory
 
 OVERHEAD = 0.02  # seconds that a lease costs beside its units
+UNIT_TIMEOUT = 100.0  # seconds: longer than any batch of good items
 MOST_EVENTS = 50_000  # hundreds of times what a schedule needs
 
 
@@ -39,6 +40,7 @@ class Items:
         breaking: the record leaves its shard in an unknown state.
         killing: the worker dies.
         flaky: `forward` raises once.
+        hanging: `forward` never comes back.
     """
 
     costs: list[float]
@@ -46,6 +48,7 @@ class Items:
     breaking: frozenset[int] = frozenset()
     killing: frozenset[int] = frozenset()
     flaky: set[int] = field(default_factory=set)
+    hanging: frozenset[int] = frozenset()
 
     @classmethod
     def draw(cls, rng: random.Random) -> "Items":
@@ -56,7 +59,11 @@ class Items:
             return {rng.randrange(n) for _ in range(rng.randint(0, at_most))}
 
         costs = [scale * rng.lognormvariate(0, 0.8) for _ in range(n)]
-        return cls(costs, frozenset(some(2)), frozenset(some(1)), frozenset(some(1)), some(3))
+        poisoned, breaking, killing, flaky = some(2), some(1), some(1), some(3)
+        hanging = frozenset(some(1))
+        return cls(
+            costs, frozenset(poisoned), frozenset(breaking), frozenset(killing), flaky, hanging
+        )
 
     def __len__(self) -> int:
         return len(self.costs)
@@ -64,7 +71,7 @@ class Items:
     @property
     def bad(self) -> set[int]:
         """What never succeeds."""
-        return set(self.poisoned | self.breaking | self.killing)
+        return set(self.poisoned | self.breaking | self.killing | self.hanging)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from espnet3.parallel.engine.ledger import ledger_path, read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import LeaseReport
-from espnet3.parallel.engine.run import Run
+from espnet3.parallel.engine.run import Death, Run
 from espnet3.parallel.engine.shards import read_done
 
 
@@ -113,7 +113,7 @@ class Driver:
             self._idle += 1
         self._guarded(lambda: self.run.report(report))
 
-    def lost(self, attempt: "Attempt", in_flight: int | None) -> None:
+    def lost(self, attempt: "Attempt", in_flight: int | None, death: Death) -> None:
         """A worker is taken for dead; another one comes in its place."""
         attempt.buried = True
         self._idle += 1
@@ -121,7 +121,7 @@ class Driver:
         def lose() -> None:
             committed = read_done(attempt.path, self.run.run_id)
             before = Counter(self.run.coverage.kills)
-            self.run.lost(attempt.lease, in_flight)
+            self.run.lost(attempt.lease, in_flight, death)
             for unit in self.run.coverage.kills - before:
                 self.world.deaths[self.run.run_id, *unit] += 1
             known = {shard.name for shard in self.run.coverage.shards.values()}
