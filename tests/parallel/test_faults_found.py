@@ -138,6 +138,17 @@ def test_exception_of_a_build_that_has_no_text_is_told_all_the_same(log, out, n_
         Squares(Broken(), output_dir=out)(range(3))
 
 
+def test_directory_that_a_worker_cannot_use_is_no_fault_of_the_provider(log, out, n_workers):
+    class Clumsy(EnvironmentProvider):
+        def build_env_local(self):
+            shutil.rmtree(out / "logs", ignore_errors=True)
+            return {}
+
+    with pytest.raises(RunStopped, match=r"logs/inflight.*run the same command again"):
+        Same(Clumsy(), output_dir=out)(range(3))
+    assert Same(Empty(), output_dir=out, resume=False)(range(3)) == [0, 1, 2]
+
+
 def test_exit_in_a_mapped_function_is_an_ordinary_error(two_workers):
     def leave(element):
         sys.exit(2)

@@ -129,11 +129,8 @@ class Driver:
                 worker.waiting = None
                 self.hub.reply(asked, None)
                 self.env_failure = self.env_failure or failure
-                self._give_up(
-                    worker,
-                    f"{self.job.provider} could not build its env in worker "
-                    f"{failure.name}: {failure.error}",
-                )
+                what = "" if failure.is_stop else f"{self.job.provider} could not build its env in "
+                self._give_up(worker, f"{what}worker {failure.name}: {failure.error}")
             case LeaseReport() as report:
                 worker.lease = None
                 self.run.report(report)
@@ -228,6 +225,8 @@ class Driver:
     def _raise_env_failure(self, failure: messages.EnvFailed) -> NoReturn:
         if failure.is_config:
             raise ConfigError(failure.error)
+        if failure.is_stop:
+            raise RunStopped(failure.error)
         raise EnvBuildError(
             f"{self.job.provider} could not build its env in worker {failure.name}: {failure.error}"
         ) from WorkerTraceback(failure.traceback)

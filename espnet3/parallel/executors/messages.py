@@ -46,6 +46,8 @@ class EnvFailed:
     traceback: str
     is_config: bool = False
     """What was built does not fit, or is nothing that can be: the user's to correct."""
+    is_stop: bool = False
+    """It is not the env: the worker cannot work in the run directory (a full disk)."""
 
 
 @dataclass(frozen=True)

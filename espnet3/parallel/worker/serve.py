@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from espnet3.errors import ConfigError
+from espnet3.errors import ConfigError, RunStopped
 from espnet3.parallel.engine.marker import marker_path
 from espnet3.parallel.engine.report import text_of
 from espnet3.parallel.executors import messages
@@ -46,9 +46,10 @@ def serve(token: str, blob: bytes) -> None:
             log = stack.enter_context(own_log(job.run_dir, name))
             lease_worker = _prepare(job, setup, name, log)
         except BaseException as error:  # sys.exit() in a task would hang it
-            is_config = isinstance(error, ConfigError)
-            what = text_of(error) if is_config else f"{type(error).__name__}: {text_of(error)}"
-            pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config))
+            is_config, is_stop = isinstance(error, ConfigError), isinstance(error, RunStopped)
+            text = text_of(error)
+            what = text if is_config or is_stop else f"{type(error).__name__}: {text}"
+            pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config, is_stop))
             return
         worker.handlers[messages.drain_operation(token)] = lambda **_: lease_worker.draining.set()
         marker = str(marker_path(job.run_dir, lease_worker.name))
