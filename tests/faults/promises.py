@@ -42,7 +42,7 @@ def check_status(start: Start, status: int, allowed: Iterable[str], truth: Truth
     if truth.bad or truth.moods or start.killed:
         ways[1].add("RunFailed")
     if start.disk_was_full:
-        ways[1] |= {"RunStopped", "OSError"}
+        ways[1].add("RunStopped")
     if (
         start.hit_early
         or len(start.killed | start.told_to_end) + len(deaths(start.place.log)) >= 3 * start.workers

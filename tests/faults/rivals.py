@@ -4,8 +4,8 @@ import random
 import signal
 from typing import TYPE_CHECKING
 
-from place import Broken
-from start import Start
+from place import Broken, await_that
+from start import END_LIMIT, Start
 
 if TYPE_CHECKING:
     from life import Life
@@ -17,10 +17,11 @@ def meet_rival(life: "Life", first: Start, rng: random.Random) -> None:
     What it may not do: work beside the first one.
     """
     place = life.place
+    await_that(lambda: first.ended or first.forwards > 0, END_LIMIT)  # now it owns the run
     suspended = rng.random() < 0.5
+    if first.ended:
+        return
     if suspended:
-        if first.ended:
-            return
         first.process.send_signal(signal.SIGSTOP)
     members = first.members()
     place.count("second driver", "the first is suspended" if suspended else "")
@@ -33,6 +34,8 @@ def meet_rival(life: "Life", first: Start, rng: random.Random) -> None:
     refused = rival.outcome["kind"] == "RunInUse"
     if refused and status != 1:
         raise Broken(f"a second driver was refused, but with status {status}")
+    if refused and suspended:
+        raise Broken(f"allow_overwrite_lock does not take over:\n{rival.text[-3000:]}")
     if not refused and not suspended and not first.ended:
         raise Broken(f"two drivers at once:\n{rival.text[-3000:]}")
     if not refused and suspended:

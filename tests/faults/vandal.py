@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet3.parallel.engine.ledger import find_epochs, ledger_path
+from espnet3.parallel.engine.owner import describe_process
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,11 @@ def remove_manifest(out: Path, rng: random.Random) -> Damage | None:
 
 def foreign_lock(out: Path, rng: random.Random) -> Damage | None:
     """The lock of a process of another host, of none, of another time, or no lock at all."""
-    here = {"host": os.uname().nodename, "pid": os.getpid(), "ticks": 1, "boot": "another"}
+    here = describe_process()
     texts = {
-        "another host's": json.dumps({**here, "host": "elsewhere", "started": "then"}),
-        "of another boot": json.dumps(here),
+        "another host's": json.dumps({**here, "host": "elsewhere", "machine": "another"}),
+        "of another boot": json.dumps({**here, "boot": "another"}),
+        "of an ended process": json.dumps({**here, "ticks": 1}),
         "garbage": "\0\xff{",
         "half of one": json.dumps(here)[:20],
     }
