@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Test processes side by side; each may start two workers.
 JOBS ?= 2
+# More arguments for pytest.
+PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 RECIPE := egs3/mini_an4/asr
@@ -31,7 +33,7 @@ lint: $(VENV)/.with-dev
 	$(BIN)/mypy
 
 test-only: $(VENV)/.with-dev
-	$(BIN)/python -m pytest -n $(JOBS) --cov
+	$(BIN)/python -m pytest -n $(JOBS) --cov $(PYTEST_ARGS)
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python -m benchmarks

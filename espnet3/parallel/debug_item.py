@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from espnet3.parallel.env_provider import build_local, model_key
 from espnet3.parallel.parallel import in_session
@@ -19,7 +19,7 @@ from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.lease_loop import check_one_per_item
 
 if TYPE_CHECKING:
-    from espnet3.parallel.base_runner import BaseRunner
+    from espnet3.parallel.drive import Runner
     from espnet3.parallel.hooks import RunnerHooks
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _KEYS = "`w` shows the calls, `u` and `d` go up and down, `p NAME` shows a variable, `q` leaves"
 
 
-def debug_item(runner: BaseRunner, item: Any) -> Any:
+def debug_item(runner: Runner, item: Any) -> Any:
     """Build the env, and run `forward` and the writer hooks for one item; see `BaseRunner.debug`.
 
     Raises:
@@ -35,7 +35,7 @@ def debug_item(runner: BaseRunner, item: Any) -> Any:
             step of theirs it was.
     """
     with _crashes_are_shown(), tempfile.TemporaryDirectory(prefix="espnet3.debug.") as directory:
-        trial = _Trial(type(runner), directory, runner.shard_subdir)
+        trial = _Trial(cast("type[RunnerHooks]", type(runner)), directory, runner.shard_subdir)
         try:
             drop_env(but_model=model_key(runner.provider))
             trial.use(build_local(runner.provider))
@@ -94,7 +94,7 @@ class _Trial:
                 call(self._runner.finalize_state, self._state, env={**self._env, "shard_id": 0})
 
 
-def _name(runner: BaseRunner, item: Any) -> str:
+def _name(runner: Runner, item: Any) -> str:
     if runner.name_of is not None:
         with suppress(Exception):  # this is for a message; the item may be broken in any way
             return f"item {item!r} ({runner.name_of(item)})"
