@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 SAY_EVERY = 30.0  # seconds between two lines about what is waited for
 NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run on this machine
+SAY_FIRST = 8.0  # seconds before the first of them about batch jobs
 WATCH_EVERY = 1.0  # seconds between two looks at what is known of batch jobs
 TELL_LIMIT = 2.0  # seconds that a nanny has to say how its worker ended; it may be gone, too
 
@@ -71,7 +72,9 @@ class Driver:
     def work(self) -> None:
         """Serve workers until nothing is out and nothing is left."""
         limit = self.start_timeout or (NO_WORKER_LIMIT if self.watch is None else math.inf)
-        last_seen = self._said_at = time.monotonic()
+        last_seen = time.monotonic()
+        # A queue is told of soon, as it may last.
+        self._said_at = last_seen - (0 if self.watch is None else SAY_EVERY - SAY_FIRST)
         while not self.run.over:
             if self.workers:
                 last_seen = time.monotonic()

@@ -1,0 +1,164 @@
+"""Real schedulers on this machine, brought up for the tests and taken down after them.
+
+They take over parts of the machine, so this refuses to run on one that is not meant for it.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+import espnet3
+from espnet3.parallel.parallel import reset_parallel
+
+LABS = Path(__file__).with_name("labs")
+WORKLOADS = Path(__file__).parents[1] / "parallel"
+sys.path.insert(0, str(WORKLOADS))
+
+DAEMONS = {"slurmctld", "slurmd", "munged", "sge_qmaster", "sge_execd", "pbs_server", "mbatchd"}
+CONFIGURED = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/etc/pbs.conf")
+VARIABLES = ("SLURM_CONF", "SLURM_JOB_ID", "SGE_ROOT", "LSF_ENVDIR", "PBS_CONF_FILE")
+
+
+def refusal():
+    """Why no scheduler may be brought up here; None if it may."""
+    if os.environ.get("CI") != "true" and os.environ.get("LAB") != "1":
+        return "these tests start schedulers on this machine: set LAB=1 if it is meant for that"
+    if os.geteuid() != 0:
+        return "schedulers are started as root"
+    found = [path for path in CONFIGURED if Path(path).exists()]
+    found += [f"${name}" for name in VARIABLES if name in os.environ]
+    names = (path.read_text().strip() for path in Path("/proc").glob("[0-9]*/comm"))
+    found += sorted(DAEMONS & set(names))
+    if found:
+        return f"this host has a scheduler already: {', '.join(found)}"
+    return None
+
+
+@pytest.fixture(scope="session")
+def lab_dir():
+    why = refusal()
+    if why:
+        pytest.exit(why, returncode=2)
+    with tempfile.TemporaryDirectory(prefix="espnet3-lab-") as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
+def lab(name, lab_dir):
+    """Start and stop one lab."""
+    environ = {**os.environ, "LAB_DIR": str(lab_dir)}
+
+    def call(verb):
+        done = subprocess.run(
+            ["bash", str(LABS / f"{name}.sh"), verb], env=environ, capture_output=True, text=True
+        )
+        if done.returncode:
+            pytest.fail(f"{name}.sh {verb}: {done.stdout}{done.stderr}")
+
+    call("install")
+    try:
+        call("start")
+        yield
+    finally:
+        call("stop")
+
+
+def with_variables(**variables):
+    patch = pytest.MonkeyPatch()
+    for name, value in variables.items():
+        patch.setenv(name, value)
+    return patch
+
+
+@pytest.fixture(scope="session")
+def slurm_lab(lab_dir):
+    patch = with_variables(SLURM_CONF=str(lab_dir / "slurm" / "slurm.conf"))
+    yield from lab("slurm", lab_dir)
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def sge_lab(lab_dir):
+    patch = with_variables(SGE_ROOT="/var/lib/gridengine", SGE_CELL="default")
+    yield from lab("sge", lab_dir)
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_set():
+    reset_parallel()
+    yield
+    reset_parallel()
+
+
+@pytest.fixture(autouse=True)
+def _by_value(request):
+    """Workers cannot import a test module: what a test defines travels whole."""
+    cloudpickle.register_pickle_by_value(request.module)
+    yield
+    cloudpickle.unregister_pickle_by_value(request.module)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Where workloads note what they did."""
+    path = tmp_path / "log"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def start_driver(log, out):
+    """Start a driver in a process of its own, in a terminal's way: one group for all of it."""
+    import json
+
+    started = []
+
+    def start(n_items, **parallel):
+        root = str(Path(espnet3.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        arguments = [str(out), str(log), str(n_items), json.dumps(parallel)]
+        with (log / "driver.txt").open("ab") as text:
+            process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("run_logged.py")), *arguments],
+                env={**os.environ, "PYTHONPATH": path},
+                stdout=text,
+                stderr=text,
+                start_new_session=True,
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def figures(record_property):
+    """Keep a figure, and show it in pytest's report."""
+
+    def note(name, value):
+        record_property(name, value)
+        sys.stderr.write(f"\n[figure] {name}: {value}\n")
+
+    return note
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _say_how_long():
+    began = time.monotonic()
+    yield
+    sys.stderr.write(f"\n[figure] tests/clusters: {time.monotonic() - began:.0f} s\n")
