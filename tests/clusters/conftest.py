@@ -3,11 +3,13 @@
 They take over parts of the machine, so this refuses to run on one that is not meant for it.
 """
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import cloudpickle
@@ -33,11 +35,18 @@ def refusal():
         return "schedulers are started as root"
     found = [path for path in CONFIGURED if Path(path).exists()]
     found += [f"${name}" for name in VARIABLES if name in os.environ]
-    names = (path.read_text().strip() for path in Path("/proc").glob("[0-9]*/comm"))
-    found += sorted(DAEMONS & set(names))
+    found += sorted(DAEMONS & set(running()))
     if found:
         return f"this host has a scheduler already: {', '.join(found)}"
     return None
+
+
+def running():
+    """Names of all processes; those that only wait to be reaped have no command line."""
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):  # it has just ended
+            if path.with_name("cmdline").read_bytes():
+                yield path.read_text().strip()
 
 
 @pytest.fixture(scope="session")
@@ -121,8 +130,6 @@ def out(tmp_path):
 @pytest.fixture
 def start_driver(log, out):
     """Start a driver in a process of its own, in a terminal's way: one group for all of it."""
-    import json
-
     started = []
 
     def start(n_items, **parallel):

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from drivers import DEADLINE, await_that
+from drivers import DEADLINE, await_that, is_running
 from workloads import Lines, Provider, forwards, lines_of, note, notes, tell
 
 from espnet3.errors import ConfigError, RunStopped
@@ -51,15 +51,19 @@ def _queue_is_left_empty():
         call("scancel", "-u", "root")
 
 
+def pid_of(item, log):
+    """The process that has an item in hand."""
+    lines = [line.split() for line in notes(log, "forwards")]
+    return next(pid for number, pid in lines if number == str(item))
+
+
 def job_of(out, item, log):
     """The job whose worker has an item in hand."""
-    pid = next(line.split()[1] for line in notes(log, "forwards") if line.split()[0] == str(item))
     for path in (out / "logs").glob("worker.*.log"):
-        found = re.findall(r"job (\d+), pid (\d+)", path.read_text())
-        for job, its_pid in found:
-            if its_pid == pid:
-                return job
-    raise AssertionError(f"no worker's log tells of pid {pid}")
+        jobs = {pid: job for job, pid in re.findall(r"job (\d+), pid (\d+)", path.read_text())}
+        if pid_of(item, log) in jobs:
+            return jobs[pid_of(item, log)]
+    raise AssertionError(f"no worker's log tells of item {item}")
 
 
 def driver_says(log):
@@ -182,7 +186,7 @@ def test_lost_job_counts_against_no_item(log, out, start_driver):
     await_that(lambda: notes(log, "held"), driver)
     job = job_of(out, 30, log)
     call("scancel", "--full", "--signal=KILL", job)
-    await_that(lambda: job not in queue(), driver)
+    await_that(lambda: not is_running(pid_of(30, log)), driver)
     tell(log, 30, None)
     assert driver.wait(DEADLINE) == 0
     assert merged(out) == lines_of(range(60))

@@ -218,7 +218,9 @@ def job_options(env: str, options: Mapping[str, Any], logs: Path) -> dict[str, A
     extra = given.get("worker_extra_args", [])
     if scheduler.example:
         given["walltime"] = _walltime(env, given)
-        if given["walltime"] is not None:
+        if given["walltime"] is None:  # Dask's class would ask for half an hour
+            given["job_directives_skip"] = [*given.get("job_directives_skip", []), "-l h_rt="]
+        else:
             seconds = walltime.in_seconds(given["walltime"], scheduler.units)
             if seconds > 0:
                 extra = ["--drain-after", str(walltime.drain_after(seconds)), *extra]
