@@ -210,7 +210,8 @@ def test_walltime_and_a_requeue_lose_nothing(log, out, start_driver):
     first, second = job_of(out, 30, log), job_of(out, 50, log)
     call("scontrol", "update", f"jobid={first}", "EndTime=now+1")
     call("scontrol", "requeue", second)
-    await_that(lambda: first not in queue() and second not in queue("RUNNING"), driver)
+    await_that(lambda: not is_running(pid_of(50, log)), driver)
+    await_that(lambda: first not in queue(), driver)
     tell(log, 30, None)
     tell(log, 50, None)
     assert driver.wait(DEADLINE) == 0

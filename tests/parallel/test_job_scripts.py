@@ -5,8 +5,10 @@ import re
 import shlex
 import sys
 import threading
+from pathlib import Path
 
 import pytest
+import yaml
 
 from espnet3.errors import ConfigError
 from espnet3.parallel import clusters
@@ -199,6 +201,17 @@ def test_a_queue_without_a_limit_needs_no_walltime(tmp_path, monkeypatch):
 def test_walltimes_are_read_as_each_scheduler_does(text, units, seconds):
     assert walltime.in_seconds(text, units) == seconds
     assert walltime.in_seconds(walltime.as_text(seconds, units), units) == seconds
+
+
+@pytest.mark.parametrize("env", SCHEDULERS)
+def test_the_documented_block_makes_a_job_script(env, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
+    block = yaml.safe_load(
+        page.partition(f"<!-- backend: {env} -->\n```yaml\n")[2].partition("```")[0]
+    )
+    parallel, _ = parse_parallel(block["parallel"])
+    assert parallel.env == env
+    assert "worker.entry tcp://" in job_script(env, parallel.options, tmp_path)
 
 
 @pytest.mark.parametrize("env", SCHEDULERS)
