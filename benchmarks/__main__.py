@@ -14,7 +14,17 @@ import click
 from benchmarks import machine
 from benchmarks.measure import MeasurementFailed, Options, Table
 
-NAMES = ("imports", "small", "throughput", "planning", "balance", "recovery", "speech")
+NAMES = (
+    "imports",
+    "small",
+    "throughput",
+    "planning",
+    "durability",
+    "balance",
+    "recovery",
+    "what_happens",
+    "speech",
+)
 
 
 @click.command()

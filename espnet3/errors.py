@@ -74,14 +74,32 @@ class RunFailed(ESPnet3Error, RuntimeError):
 
     Attributes:
         failures: One record per failed position, in position order.
+        debug: The call or command that does the first of them alone under a debugger; empty where
+            nobody knows one. The text ends with it. Whoever knows a better one sets it.
     """
 
     failures: list[Any]
+    debug: str
 
-    def __init__(self, message: str = "", failures: Iterable[Any] = ()) -> None:
+    def __init__(self, message: str = "", failures: Iterable[Any] = (), debug: str = "") -> None:
         super().__init__(message)
         self.failures = list(failures)
+        self.debug = debug
+
+    @property
+    def summary(self) -> str:
+        """The text without the call or command that debugs an item."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        """Return the whole text."""
+        if not self.debug:
+            return self.summary
+        return f"{self.summary}\n{_HOW_TO_DEBUG}\n  {self.debug}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions pickle their args alone, and this one crosses process boundaries.
-        return type(self), (str(self), self.failures)
+        return type(self), (self.summary, self.failures, self.debug)
+
+
+_HOW_TO_DEBUG = "To do the first one alone, under a debugger (the run is left as it is):"

@@ -83,6 +83,19 @@ class BaseRunner(RunnerHooks):
 
         return identity_of(type(self), self.provider, self.batch_size)
 
+    def code_identity(self) -> dict[str, str]:
+        """A hash for each module of the user's code that decides the results, by its name.
+
+        When one is another at the next call, a run that is not finished says so and goes on; a
+        finished one is refused. The default takes the modules of the runner, the provider and what
+        the provider's config names, and the local modules that these import.
+        """
+        from espnet3.parallel.code_identity import code_of, starts_of
+        from espnet3.parallel.runner_identity import as_mapping
+
+        config = as_mapping(getattr(self.provider, "config", None))
+        return code_of(starts_of(type(self), self.provider, config))
+
     @property
     def run_dir(self) -> Path:
         """Directory of the run.
@@ -119,6 +132,23 @@ class BaseRunner(RunnerHooks):
             if self.output_dir is None:
                 stack.enter_context(_TemporaryOutput(self))
             return drive(self, indices, durations)
+
+    def debug(self, idx: Any) -> Any:
+        """Do one item in this process, to see why it fails; nothing of the run is touched.
+
+        The env is built here. `forward` and the writer hooks run in a temporary directory, with a
+        batch of one if the runner has a `batch_size`. An exception opens a debugger where it was
+        raised if this is a terminal, and then passes.
+
+        Args:
+            idx: the item, as the call would get it among its indices.
+
+        Returns:
+            What `forward` returned.
+        """
+        from espnet3.parallel.debug_item import debug_item
+
+        return debug_item(self, idx)
 
 
 class _TemporaryOutput:

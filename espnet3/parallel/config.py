@@ -56,7 +56,8 @@ class RunConfig:
         resume: Go on with the run that is there. False starts over; the old run is kept until the
             new one is complete.
         accept_changes: Resume a run although its config has changed.
-        allow_overwrite_lock: Take over a run whose owner was on another host and is gone.
+        allow_overwrite_lock: Take a run over without waiting to see whether its owner lives, also
+            from one that does; that one stops.
         limit: Stop after the first so many items, without merging.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from espnet3.errors import ConfigError
+from espnet3.errors import ConfigError, RunFailed
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.directory import OpenRun, check_shards, own_run, seal
 from espnet3.parallel.engine.items import as_items
@@ -41,6 +41,9 @@ class Runner(Protocol):
     def identity(self) -> dict[str, Any]:
         """What decides the results."""
 
+    def code_identity(self) -> dict[str, str]:
+        """A hash for each module of the user's code that decides the results."""
+
     def merge(self, shard_dirs: list[Path]) -> Any:
         """Make the final result."""
 
@@ -51,10 +54,10 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
     durations = _check_durations(durations, len(items))
     parallel, config = get_settings()
     plan = Plan(len(items), runner.batch_size, config.limit)
-    identity = runner.identity()
+    identity, code = runner.identity(), runner.code_identity()
     resume = runner.resume and config.resume
     with own_run(
-        runner.run_dir, items, runner.batch_size, identity, config, resume=resume
+        runner.run_dir, items, runner.batch_size, identity, config, resume=resume, code=code
     ) as owned:
         run = Run(
             owned.run_dir,
@@ -73,7 +76,7 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             with caught() as interruption:
                 _execute(run, _job(runner, run), items, runner.provider, parallel, interruption)
             _end_if_asked_to(interruption, run)
-        run.raise_if_failed()
+        _raise_if_failed(run, items)
         if plan.goal < plan.n_positions:
             logger.info(
                 "the first %d of %d items are done in %s; a limited run is not merged",
@@ -151,6 +154,14 @@ def _end_if_asked_to(interruption: Interruption, run: Run) -> None:
     interruption.raise_if_any()
 
 
+def _raise_if_failed(run: Run, items: Sequence[Any]) -> None:
+    try:
+        run.raise_if_failed()
+    except RunFailed as error:
+        error.debug = f"runner.debug({items[error.failures[0]['position']]!r})"
+        raise
+
+
 def _say_what_is_there(run: Run) -> None:
     done = len(run.coverage.accepted)
     if run.over and done:
@@ -160,7 +171,15 @@ def _say_what_is_there(run: Run) -> None:
 
 
 def _merge(runner: Runner, owned: OpenRun) -> Any:
-    value = runner.merge(check_shards(owned))
+    shard_dirs = check_shards(owned)
+    try:
+        value = runner.merge(shard_dirs)
+    except Exception as error:
+        error.add_note(
+            f"Raised by {type(runner).__name__}.merge, when the items were done. They are kept in "
+            f"{owned.run_dir}; the next call does none of them again, it merges."
+        )
+        raise
     seal(owned)
     failed, n = len(owned.ledger.coverage.failed), owned.manifest.positions
     if failed:

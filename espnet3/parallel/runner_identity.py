@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from espnet3.parallel.hooks import RunnerHooks
@@ -40,6 +40,11 @@ def identity_of(
 
 def as_written(config: Any) -> dict[str, Any]:
     """A config as a plain dict, interpolations unresolved; {} if it has no keys."""
+    return {str(key): plain(value) for key, value in as_mapping(config).items()}
+
+
+def as_mapping(config: Any) -> Mapping[Any, Any]:
+    """A config as a dict of whatever objects it holds, interpolations unresolved."""
     if "omegaconf" in sys.modules:  # else no config of its can be here
         from omegaconf import DictConfig, OmegaConf
 
@@ -49,7 +54,7 @@ def as_written(config: Any) -> dict[str, Any]:
         config = dataclasses.asdict(config)
     if not isinstance(config, Mapping):
         config = getattr(config, "__dict__", {})
-    return {str(key): plain(value) for key, value in config.items()}
+    return cast(Mapping[Any, Any], config)
 
 
 def plain(value: Any) -> Any:

@@ -59,6 +59,20 @@ def check_limit(stages: Iterable[StageSpec], limit: int | None) -> list[str]:
     return problems
 
 
+def check_debug_item(stages: Iterable[StageSpec], item: str | None, limit: int | None) -> list[str]:
+    """Check that ``--debug_item`` has a meaning beside the stages and ``--limit``."""
+    if item is None:
+        return []
+    problems = []
+    if [stage.name for stage in stages] != ["infer"]:
+        problems.append("--debug_item: is for the infer stage alone; give --stages infer")
+    if not item.strip():
+        problems.append("--debug_item: is empty; give an utterance id, or '#0' for the first item")
+    if limit is not None:
+        problems.append("--debug_item: does one item whatever --limit says; leave --limit out")
+    return problems
+
+
 def check_stage(stage: StageSpec, configs: Mapping[str, LoadedConfig]) -> list[str]:
     """Check that a stage's configs were given and have the keys that it needs."""
     problems = [

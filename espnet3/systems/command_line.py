@@ -28,6 +28,7 @@ class Request:
         overrides: ``[+][role.]key=value`` words.
         dry_run: Whether only to show what would run.
         limit: Decode only so many items per test set.
+        debug_item: Do only this item, in this process: an utterance id or ``#position``.
         command: The whole command line, for logs.
     """
 
@@ -36,6 +37,7 @@ class Request:
     overrides: tuple[str, ...] = ()
     dry_run: bool = False
     limit: int | None = None
+    debug_item: str | None = None
     command: tuple[str, ...] = ()
 
 
@@ -64,6 +66,7 @@ def parse_command_line(stages: Sequence[StageSpec], argv: Sequence[str] | None =
         overrides=overrides,
         dry_run=parsed.dry_run,
         limit=parsed.limit,
+        debug_item=parsed.debug_item,
         command=(sys.argv[0], *words),
     )
 
@@ -102,5 +105,11 @@ def _parser(stages: Sequence[StageSpec]) -> argparse.ArgumentParser:
         metavar="N",
         help="infer only the first N items of each test set, without merging; a later run without"
         " --limit goes on from them",
+    )
+    parser.add_argument(
+        "--debug_item",
+        metavar="UTT",
+        help="infer this one utterance (an id, or '#0' for the first of each test set) here,"
+        " without touching the run, with a debugger where it fails",
     )
     return parser

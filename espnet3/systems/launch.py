@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from omegaconf import DictConfig, OmegaConf
 
-from espnet3.errors import ConfigError, ESPnet3Error
-from espnet3.systems import checks
+from espnet3.errors import ConfigError, ESPnet3Error, RunFailed
+from espnet3.systems import checks, debug_command
 from espnet3.systems.base.stages import StageSpec
 from espnet3.systems.command_line import Request, parse_command_line
 from espnet3.systems.role_configs import disagreements, load_role_configs
@@ -44,6 +45,11 @@ class _Launch:
         extra = ("inference",) if "metrics" in stage.roles else ()
         return {role: self.configs[role] for role in (*stage.roles, *extra) if role in self.configs}
 
+    def system(self) -> BaseSystem:
+        """The recipe's system, with its configs."""
+        configs = {f"{role}_config": loaded.config for role, loaded in self.configs.items()}
+        return self.system_class(**configs)
+
 
 def launch(system_class: type[BaseSystem], argv: Sequence[str] | None = None) -> None:
     """Run the stages that a command line names; this is all that a recipe's ``run.py`` does.
@@ -59,16 +65,30 @@ def launch(system_class: type[BaseSystem], argv: Sequence[str] | None = None) ->
 
     Raises:
         SystemExit: 1 if a stage failed, 2 if the command or a config is wrong, 130 after Ctrl-C.
-            An unexpected exception from a stage goes through as it is.
+            An unexpected exception from a stage goes through as it is, and so does every one
+            from the item of ``--debug_item``.
     """
     request = parse_command_line(system_class.stages, argv)
-    try:
+    with _errors_end_it():
         checked = _check(system_class, request)
         if request.dry_run:
             _show(checked)
-        else:
+            return
+        if request.debug_item is None:
             with console_log():
                 _run(checked)
+            return
+        with console_log():
+            found = checked.system()._find_item(request.debug_item)
+    with console_log():  # outside, for whatever an item raises is to be seen in full
+        debug_command.run(found)
+
+
+@contextmanager
+def _errors_end_it() -> Iterator[None]:
+    """End the process on what is raised on purpose, with one sentence and a status."""
+    try:
+        yield
     except ConfigError as error:
         _stop(str(error), 2)
     except ESPnet3Error as error:
@@ -91,6 +111,7 @@ def _check(system_class: type[BaseSystem], request: Request) -> _Launch:
     """
     stages, problems = checks.select_stages(system_class, system_class.stages, request.stages)
     problems += checks.check_limit(stages, request.limit)
+    problems += checks.check_debug_item(stages, request.debug_item, request.limit)
     needed = dict.fromkeys(role for stage in stages for role in stage.roles)
     try:
         configs = load_role_configs(request)
@@ -129,8 +150,7 @@ def _run(checked: _Launch) -> None:
 
     for sentence in disagreements(checked.configs):
         logger.warning("%s", sentence)
-    configs = {f"{role}_config": loaded.config for role, loaded in checked.configs.items()}
-    system = checked.system_class(**configs)
+    system = checked.system()
     with parallel_session():
         for stage in checked.stages:
             _run_stage(checked, system, stage)
@@ -150,7 +170,9 @@ def _run_stage(checked: _Launch, system: BaseSystem, stage: StageSpec) -> None:
         logger.info("%s: started, log in %s", stage.name, path)
         try:
             getattr(system, stage.name)()
-        except Exception:
+        except Exception as error:
+            if stage.name == "infer" and isinstance(error, RunFailed) and error.failures:
+                error.debug = debug_command.command(checked.request, error.failures[0])
             logger.error("%s: failed, see %s", stage.name, path)
             raise
         logger.info("%s: done", stage.name)
@@ -160,9 +182,15 @@ def _show(checked: _Launch) -> None:
     """Print what a run would do."""
     for stage in checked.stages:
         click.echo(f"{stage.name}")
-        click.echo(f"  log: {checked.log_file(stage)}")
+        debugged = checked.request.debug_item
+        if debugged is not None:
+            click.echo(f"  item: {debugged}, alone and in this process; nothing is written")
+        else:
+            click.echo(f"  log: {checked.log_file(stage)}")
         for role, loaded in checked.used_by(stage).items():
             click.echo(f"  {role} config: {loaded.source}")
+        if debugged is not None:
+            continue
         plain = resolved_container(checked.configs[stage.roles[0]].config)
         _show_settings(plain)
         for output in _outputs(stage, plain):

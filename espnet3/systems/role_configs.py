@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from espnet3.errors import ConfigError
 from espnet3.systems.command_line import Request
-from espnet3.utils.config import LoadedConfig, load_files
+from espnet3.utils.config import LoadedConfig, load_files, resolved_container
 from espnet3.utils.overrides import Override, has_key, nearest_keys, parse_override
 
 _PATHS: dict[str, Any] = {"recipe_dir": ".", "exp_tag": None, "exp_dir": None}
@@ -100,6 +101,43 @@ def _roles_of(
             f"override {override.text!r}: no config has such a key{near}; to add it: {choices}"
         )
     return having, override
+
+
+def part_for(request: Request, role: str) -> Request:
+    """Return a request with no more files and overrides than a stage of ``role`` needs.
+
+    Another config stays only if this one takes something over from it.
+
+    Args:
+        request: One whose configs can be loaded.
+        role: One of its configs.
+    """
+    configs = load_role_configs(request)
+    sources = [source for key in _CONTEXT for source in _sources(role, key)]
+    part = request
+    for roles in ({role}, {role, *sources}):
+        part = _restricted(request, configs, roles)
+        if _loads_alike(part, role, configs[role]):
+            break
+    return part
+
+
+def _restricted(request: Request, configs: Mapping[str, LoadedConfig], roles: set[str]) -> Request:
+    files = {role: files for role, files in request.files.items() if role in roles}
+    overrides = tuple(
+        text
+        for text in request.overrides
+        if not roles.isdisjoint(_roles_of(parse_override(text), configs)[0])
+    )
+    return dataclasses.replace(request, files=files, overrides=overrides)
+
+
+def _loads_alike(request: Request, role: str, expected: LoadedConfig) -> bool:
+    try:
+        loaded = load_role_configs(request)[role].config
+        return bool(resolved_container(loaded) == resolved_container(expected.config))
+    except (ConfigError, OmegaConfBaseException):
+        return False
 
 
 def disagreements(configs: Mapping[str, LoadedConfig]) -> list[str]:

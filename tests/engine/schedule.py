@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sim_world import Items, Weather, World
-from simulation import Driver
+from simulation import Call, Driver
 
-from espnet3.errors import RunFailed, RunStopped
+from espnet3.errors import IdentityChanged, RunFailed, RunStopped
 from espnet3.parallel.config import RunConfig
+from espnet3.parallel.engine.manifest import Manifest
+
+CALLS = [Call(), Call(beam=2), Call(beam=3), Call(first_item=5), Call(beam=2, first_item=5)]
 
 
 class Schedule:
@@ -25,6 +28,9 @@ class Schedule:
         self.locks = self.rng.random() < 0.5
         self.items = Items.draw(self.rng)
         self.drivers: list[Driver] = []
+        self.call = Call()
+        self.most_kills = 2
+        self.power_cuts = 0
 
     def play(self) -> None:
         """Live through it.
@@ -52,19 +58,35 @@ class Schedule:
             max_kills=rng.choice([2, 3]),
             lease_seconds=rng.choice([1.0, 10.0, 60.0]),
             limit=rng.choice([None, None, None, rng.randint(1, len(self.items))]),
+            max_failures=rng.choice([None, None, None, 0, 1, 3]),
+            accept_changes=rng.random() < 0.2,
         )
+        self.most_kills = max(self.most_kills, config.max_kills)
         resume = rng.random() < 0.8
         if not resume and not self._alive() and rng.random() < 0.5:
             self.items = Items.draw(rng)
-        driver = self._driver(config, resume=resume, weather=weather)
+        call = self.call
+        if rng.random() < 0.2:
+            call = rng.choice(CALLS)
+        driver = self._driver(config, resume=resume, call=call, weather=weather)
         patience = rng.choice([3, 10, 30, 10_000])
         while driver.outcome is None and patience and self.world.step():
             patience -= 1
         # Without locks, an owner that is alive may be taken for dead. It goes on, as a zombie.
         if self.locks or rng.random() < 0.5:
-            driver.crash(power_cut=rng.random() < 0.3)
+            power_cut = rng.random() < 0.3
+            self.power_cuts += power_cut
+            driver.crash(power_cut=power_cut)
         if rng.random() < 0.1:
             self._vandalise()
+        self._remember_whose_run_it_is()
+
+    def _remember_whose_run_it_is(self) -> None:
+        """The calls to come are those that the run which is there now was made, or accepted, for."""
+        manifest = Manifest.read(self.world.run_dir)
+        if manifest is not None:
+            n = len(self.items)
+            (self.call,) = (call for call in CALLS if call.is_of(manifest, n))
 
     def _vandalise(self) -> None:
         found = sorted(self.world.run_dir.glob("split.*/done"))
@@ -95,6 +117,12 @@ class Schedule:
         assert driver.run.coverage.sealed
 
     def _check_nothing_is_left_over(self) -> None:
+        run = self.drivers[-1].run
+        for position in self.items.killing:  # counted over all starts, and then left alone
+            deaths = self.world.deaths[run.run_id, position, position + 1]
+            # What a driver writes while another takes over does not count, without a lock.
+            assert deaths <= self.most_kills + self.power_cuts or not self.locks
+            assert run.coverage.kills[position, position + 1] <= deaths
         known = {shard.name for shard in self.drivers[-1].run.coverage.shards.values()}
         assert {path.name for path in self.world.run_dir.glob("split.*")} == known
 
@@ -108,7 +136,7 @@ class Schedule:
             batch_size=rng.choice([None, 1, 2, 3, 8]),
             durations=rng.choice([None, durations, [0.0] * len(durations)]),
             config=config,
-            **more,
+            **{"call": self.call, **more},
         )
         self.drivers.append(driver)
         self.world.at(self.world.now, driver, driver.start)

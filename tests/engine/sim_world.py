@@ -5,6 +5,7 @@ import itertools
 import os
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,9 @@ class World:
         self.blamed: set[int] = set()
         """First positions of units that a worker died in by chance: once each, so that no
         innocent item is given up and `Items.bad` is exactly what fails."""
+        self.deaths: Counter[tuple[str, int, int]] = Counter()
+        """(run, first, stop) -> how often a driver wrote that a worker died in that unit."""
+        self.locks = True
         self.endings = ExitStack()
         """Closes what actors hold, where a failed test leaves them in the middle of something."""
         self._trace = trace
@@ -124,6 +128,7 @@ class World:
     @contextmanager
     def reign(self, *, locks: bool = True) -> Iterator[None]:
         """For the length of a `with` block, `os.fsync` belongs to this world."""
+        self.locks = locks
         with ExitStack() as stack:
             stack.enter_context(self.endings)
             stack.enter_context(mock.patch.object(os, "fsync", self._fsync))

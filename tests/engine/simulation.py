@@ -13,24 +13,55 @@ See one schedule happen, event by event:
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from sim_worker import CONTENT, Attempt
 from sim_world import CALM, Items, Weather, World
 
-from espnet3.errors import OwnershipLost, RunFailed, RunInUse, RunStopped
+from espnet3.errors import IdentityChanged, OwnershipLost, RunFailed, RunInUse, RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import directory
 from espnet3.parallel.engine.coverage import Coverage
+from espnet3.parallel.engine.identity import hash_identity
+from espnet3.parallel.engine.items import digest_items
 from espnet3.parallel.engine.ledger import ledger_path, read_coverage
+from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.engine.shards import read_done
 
-IDENTITY = {"model": {"name": "simulated"}}
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a driver is called with that tells one run from another.
+
+    Attributes:
+        beam: of the setup; results depend on it.
+        first_item: the items are the numbers from here on.
+    """
+
+    beam: int = 1
+    first_item: int = 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As a runner gives it."""
+        return {"model": {"name": "simulated"}, "beam": self.beam}
+
+    def items(self, n: int) -> range:
+        """The items of a run of `n` positions."""
+        return range(self.first_item, self.first_item + n)
+
+    def is_of(self, manifest: Manifest, n: int) -> bool:
+        """Whether that run was begun, or accepted, with this call."""
+        same_identity = manifest.identity == hash_identity(self.identity, manifest.salt)
+        return same_identity and manifest.items == digest_items(self.items(n))
 
 
 class Driver:
@@ -46,6 +77,7 @@ class Driver:
         durations: list[float] | None = None,
         config: RunConfig | None = None,
         resume: bool = True,
+        call: Call = Call(),  # noqa: B008  (frozen)
         weather: Weather = CALM,
         watched: bool = True,
     ) -> None:
@@ -61,6 +93,7 @@ class Driver:
         self._durations = durations
         self._config = config or RunConfig()
         self._resume = resume
+        self._call = call
         self._watched = watched
         self._idle = workers
         self._workers = workers
@@ -88,7 +121,10 @@ class Driver:
 
         def lose() -> None:
             committed = read_done(attempt.path, self.run.run_id)
+            before = Counter(self.run.coverage.kills)
             self.run.lost(attempt.lease, in_flight)
+            for unit in self.run.coverage.kills - before:
+                self.world.deaths[self.run.run_id, *unit] += 1
             known = {shard.name for shard in self.run.coverage.shards.values()}
             assert not committed or committed.name in known, "it was done, and will be again"
 
@@ -107,7 +143,7 @@ class Driver:
         """Die. A power cut may take what was written after the last flush, too."""
         if self.outcome is None:
             self._end("crashed")
-            if power_cut and not self._is_superseded():
+            if power_cut and hasattr(self, "run") and not self._is_superseded():
                 path = ledger_path(self.world.run_dir, self.run.epoch)
                 os.truncate(path, self.world.rng.randint(self._flushed, self._written()))
 
@@ -118,9 +154,9 @@ class Driver:
         try:
             action()
             self._go_on()
-        except (OwnershipLost, RunFailed, RunStopped, RunInUse) as error:
+        except (IdentityChanged, OwnershipLost, RunFailed, RunStopped, RunInUse) as error:
             self._end(error)
-        assert superseded in (None, self._written()), "wrote after somebody else took over"
+        assert superseded is None or superseded == self._written(), "wrote after somebody else took over"
 
     def _is_superseded(self) -> bool:
         return hasattr(self, "run") and ledger_path(self.world.run_dir, self.run.epoch + 1).exists()
@@ -129,17 +165,18 @@ class Driver:
         return ledger_path(self.world.run_dir, self.run.epoch).stat().st_size
 
     def _start(self) -> None:
-        world = self.world
-        self.owned = self._stack.enter_context(
-            directory.own_run(
-                world.run_dir,
-                range(len(self.items)),
-                self.plan.batch_size,
-                IDENTITY,
-                self._config,
-                resume=self._resume,
-            )
+        world, n = self.world, len(self.items)
+        found = Manifest.read(world.run_dir)
+        owning = directory.own_run(
+            world.run_dir,
+            self._call.items(n),
+            self.plan.batch_size,
+            self._call.identity,
+            self._config,
+            resume=self._resume,
         )
+        self.owned = self._stack.enter_context(owning)
+        self._check_identity(found)
         self.run = Run(
             world.run_dir,
             self.owned.manifest.run_id,
@@ -152,8 +189,20 @@ class Driver:
         )
         path = ledger_path(world.run_dir, self.run.epoch)
         self._flushed = path.read_bytes().index(b"\n") + 1
-        world.log(self, f"starts, {self.plan}, {self._workers} workers, {self._config}")
+        self._failed_before = self._n_failed()
+        world.log(
+            self, f"starts, {self.plan}, {self._workers} workers, {self._config}, {self._call}"
+        )
         self._check_replay()
+
+    def _check_identity(self, found: Manifest | None) -> None:
+        """It owns the run that it was called for; another one only as it was told to."""
+        manifest = self.owned.manifest
+        assert self._call.is_of(manifest, len(self.items))
+        if found is not None and found.run_id == manifest.run_id:
+            assert found.items == manifest.items, "another item list is never accepted"
+            may_change = self._config.accept_changes or not self.world.locks
+            assert may_change or found.identity == manifest.identity
 
     def _go_on(self) -> None:
         if self._watched:
@@ -185,7 +234,29 @@ class Driver:
         self.outcome = outcome
         if isinstance(outcome, OwnershipLost) and hasattr(self, "run"):
             assert self._is_superseded()
+        if isinstance(outcome, IdentityChanged):
+            self._check_refusal()
+        elif hasattr(self, "run"):
+            self._check_most_failures()
         self._stack.close()
+
+    def _check_refusal(self) -> None:
+        """It was refused for a reason, and began nothing."""
+        manifest = Manifest.read(self.world.run_dir)
+        assert not hasattr(self, "owned")
+        assert manifest is not None
+        assert not self._call.is_of(manifest, len(self.items))
+        if self._config.accept_changes:
+            assert manifest.items != digest_items(self._call.items(len(self.items)))
+
+    def _check_most_failures(self) -> None:
+        """`max_failures` ends a run; leases that were out then may fail once each."""
+        limit = self._config.max_failures
+        if limit is not None:
+            assert self._n_failed() <= max(self._failed_before, limit) + self._workers
+
+    def _n_failed(self) -> int:
+        return sum(position < self.plan.goal for position in self.run.coverage.failed)
 
     def _check_sum(self) -> None:
         """Every position of the goal is done, failed, out or still to be dealt: one of these."""

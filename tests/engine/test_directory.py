@@ -110,16 +110,6 @@ def test_an_owner_in_another_process_is_named_and_its_death_frees_the_run_at_onc
             assert run.ledger.epoch == 2
 
 
-def test_an_owner_on_another_host_is_not_judged_dead_from_here(tmp_path: Path) -> None:
-    owner = {"host": "elsewhere", "pid": 7, "started": "yesterday", "command": "run.py"}
-    (tmp_path / "lock").write_text(json.dumps(owner))
-    with pytest.raises(RunInUse, match=r"pid 7 on elsewhere.*allow_overwrite_lock"), own(tmp_path):
-        pass
-    assert json.loads((tmp_path / "lock").read_text()) == owner
-    with own(tmp_path, allow_overwrite_lock=True) as run:
-        assert run.ledger.epoch == 1
-
-
 def test_an_error_inside_lets_go_of_the_run(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), own(tmp_path):
         raise ZeroDivisionError

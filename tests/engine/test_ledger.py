@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from espnet3.errors import LedgerError, OwnershipLost
+from espnet3.errors import LedgerError, OwnershipLost, RunStopped
 from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.ledger import Ledger, find_epochs, ledger_path, read_coverage
@@ -262,7 +262,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     before = ledger_path(tmp_path, 1).read_bytes()
     file = ledger._file
     ledger._file = FullDisk(file)  # type: ignore[assignment]
-    with pytest.raises(OSError, match="only 10 of"):
+    with pytest.raises(RunStopped, match=r"ledger\.1\.jsonl: only 10 of .* The disk is full"):
         ledger.append(shard(5, 9))
     assert ledger_path(tmp_path, 1).read_bytes() == before
     assert accepted(ledger.coverage) == [(0, 5)]

@@ -222,7 +222,7 @@ def test_record_that_breaks_its_shard_at_the_end_costs_itself_alone(
     runner = closing({"utt5"})(Provider(log), output_dir=out, batch_size=batch_size)
     error = failing(lambda: runner(range(20)))
     assert [f["position"] for f in error.failures] == [5]
-    assert "utt5  position 5  in close_writers: RuntimeError: cannot encode" in str(error)
+    assert "  utt5              5  close_writers  RuntimeError: cannot encode\n" in str(error)
     set_parallel({"n_workers": n_workers, "on_error": "skip"})
     assert runner(range(20)) == lines_of(i for i in range(20) if i != 5)
 

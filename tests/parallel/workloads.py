@@ -76,6 +76,11 @@ def misbehave(log, item):
             note(log, "held", item)
             while path.exists():
                 time.sleep(0.01)
+        case "hold once":  # whoever does it again is not held
+            held = path.rename(f"{path}.held")
+            note(log, "held", item)
+            while held.exists():
+                time.sleep(0.01)
 
 
 class Dataset:

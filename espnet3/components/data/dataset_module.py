@@ -39,9 +39,7 @@ def load_dataset_module(
     """
     if data_src is None:
         return _load_local(recipe_dir)
-    name = data_src
-    if "/" in data_src:
-        name = f"egs3.{data_src.strip('/').replace('-', '_').replace('/', '.')}.dataset"
+    name = module_name(data_src)
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"data_src {data_src!r} stands for {name!r}, which is no module name")
     try:
@@ -54,6 +52,20 @@ def load_dataset_module(
             "sys.path). Give <corpus>/<task> of a recipe under egs3/, a dotted module path, or "
             "leave data_src out to use the recipe's own dataset/ directory."
         ) from error
+
+
+def module_name(data_src: str) -> str:
+    """The name of the module that ``data_src`` stands for."""
+    if "/" in data_src:
+        return f"egs3.{data_src.strip('/').replace('-', '_').replace('/', '.')}.dataset"
+    return data_src
+
+
+def local_module(recipe_dir: str | Path) -> tuple[str, Path]:
+    """The made-up name of a recipe's own dataset module, and its file, which may not be there."""
+    init = Path(recipe_dir).resolve() / "dataset" / "__init__.py"
+    digest = hashlib.sha256(str(init).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"_espnet3_dataset_{digest}", init
 
 
 def instantiate_dataset_reference(
@@ -102,14 +114,12 @@ def _load_local(recipe_dir: str | Path | None) -> ModuleType:
             "a data set entry has no data_src, so the recipe's own dataset/ directory is meant, "
             "but recipe_dir is not set; set `recipe_dir: ${recipe_dir}` beside the entries"
         )
-    init = Path(recipe_dir).resolve() / "dataset" / "__init__.py"
+    name, init = local_module(recipe_dir)
     if not init.is_file():
         raise ConfigError(
             f"a data set entry has no data_src, and {init} does not exist (recipe_dir is "
             f"{str(recipe_dir)!r}); set data_src, correct recipe_dir, or write that file"
         )
-    digest = hashlib.sha256(str(init).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    name = f"_espnet3_dataset_{digest}"
     with _loading:
         if name in sys.modules:
             return sys.modules[name]

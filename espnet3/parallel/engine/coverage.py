@@ -19,12 +19,14 @@ class Shard:
         first: first position.
         last: last position (inclusive).
         forward_seconds: time spent in `forward`, summed over the shard's units.
+        longest: seconds of the longest of these; 0 where an older version did not say.
     """
 
     name: str
     first: int
     last: int
     forward_seconds: float = 0.0
+    longest: float = 0.0
 
     @property
     def stop(self) -> int:
@@ -40,6 +42,7 @@ def shard_entries(shard: Shard, plan: Plan) -> list[dict[str, Any]]:
         "first": shard.first,
         "last": shard.last,
         "seconds": round(shard.forward_seconds, 6),
+        "longest": round(shard.longest, 6),
     }
     if plan.on_grid(shard.first, shard.stop):
         return [entry]
@@ -78,7 +81,7 @@ class Coverage:
         self.sealed = entry["kind"] == "merged"
         match entry["kind"]:
             case "shard":
-                self._accept(Shard(entry["dir"], entry["first"], entry["last"], entry["seconds"]))
+                self._accept(_shard_of(entry))
             case "failed":
                 if entry["position"] in self.accepted:
                     raise LedgerError(f"position {entry['position']} both accepted and failed")
@@ -120,8 +123,18 @@ class Coverage:
         """Seconds spent in `forward` for the accepted positions."""
         return sum(shard.forward_seconds for shard in self.shards.values())
 
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest unit among the accepted ones."""
+        return max((shard.longest for shard in self.shards.values()), default=0.0)
+
     def _accept(self, shard: Shard) -> None:
         if not self.can_accept(shard.first, shard.stop):
             raise LedgerError(f"{shard.name} overlaps positions that are finished or failed")
         self.accepted.add(shard.first, shard.stop)
         self.shards[shard.first] = shard
+
+
+def _shard_of(entry: Mapping[str, Any]) -> Shard:
+    longest = entry.get("longest", 0.0)
+    return Shard(entry["dir"], entry["first"], entry["last"], entry["seconds"], longest)

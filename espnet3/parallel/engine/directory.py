@@ -11,13 +11,16 @@ from typing import Any
 from espnet3.errors import RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
-from espnet3.parallel.engine.coverage import shard_entries
+from espnet3.parallel.engine.coverage import Shard, shard_entries
+from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
-from espnet3.parallel.engine.lock import OwnerLock, describe_process
-from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.lock import OwnerLock
+from espnet3.parallel.engine.manifest import Manifest, code_changed, some_of
 from espnet3.parallel.engine.marker import take_driver_marker
+from espnet3.parallel.engine.owner import describe_process
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import KILLED
+from espnet3.parallel.engine.visible import still_missing
 
 logger = logging.getLogger(__name__)
 
@@ -84,32 +87,41 @@ def own_run(
     config: RunConfig,
     *,
     resume: bool = True,
+    code: Mapping[str, str] | None = None,
 ) -> Iterator[OpenRun]:
     """Own `run_dir` for the length of a `with` block, ready to go on where it stands.
 
+    `code` holds a hash of each of the user's modules, if they are known: edits of them are told.
+
     Raises:
         RunInUse: if another driver owns it.
-        IdentityChanged: if it holds a run over other items or with another setup.
+        IdentityChanged: if it holds a run over other items or with another setup, or a finished one
+            of other code.
         LedgerError: if its files are damaged; nothing was changed.
+        RunStopped: if the file system refuses something (disk full, read-only, no permission).
     """
     run_dir = run_dir.absolute()  # whatever user code does to the working directory
-    run_dir.mkdir(parents=True, exist_ok=True)
-    lock = OwnerLock.acquire(run_dir, overwrite=config.allow_overwrite_lock)
+    with explained(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = OwnerLock.acquire(run_dir, overwrite=config.allow_overwrite_lock)
     try:
-        (run_dir / "logs").mkdir(exist_ok=True)
-        manifest = Manifest.read(run_dir) if resume else None
-        if manifest is None:
-            manifest = Manifest.new(items, batch_size, identity)
-            _set_aside(run_dir)
-            manifest.write(run_dir, identity)
-        else:
-            manifest = _check(manifest, run_dir, items, identity, config)
-        ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, describe_process())
+        with explained(run_dir):
+            (run_dir / "logs").mkdir(exist_ok=True)
+            manifest = Manifest.read(run_dir) if resume else None
+            if manifest is None:
+                manifest = Manifest.new(items, batch_size, identity, code)
+                _set_aside(run_dir)
+                manifest.write(run_dir, identity)
+            else:
+                manifest = _check(manifest, run_dir, items, identity, code, config)
+            ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, describe_process())
         try:
-            _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
-            _drop_missing(run_dir, manifest.run_id, ledger)
-            _retry_failed(ledger, config.max_kills)
-            yield OpenRun(run_dir, manifest, ledger, take_driver_marker(run_dir))
+            with explained(run_dir):
+                _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
+                _drop_missing(run_dir, manifest.run_id, ledger)
+                _retry_failed(ledger, config.max_kills)
+                owned = OpenRun(run_dir, manifest, ledger, take_driver_marker(run_dir))
+            yield owned
         finally:
             ledger.close()
     finally:
@@ -121,6 +133,11 @@ def seal(run: OpenRun) -> None:
     run.ledger.append({"kind": "merged"})
     run.ledger.flush()
     run.ledger.check_owner()
+    with explained(run.run_dir):
+        _remove_rubbish(run)
+
+
+def _remove_rubbish(run: OpenRun) -> None:
     known = {shard.name for shard in run.ledger.coverage.shards.values()}
     naming = shards.ShardNaming(run.manifest.positions, run.ledger.epoch)
     removed = shards.remove_leftovers(run.run_dir, naming, known)
@@ -152,7 +169,11 @@ def check_shards(run: OpenRun) -> list[Path]:
 def _drop_missing(run_dir: Path, run_id: str, ledger: Ledger) -> list[str]:
     """Take back what the ledger says of shards that are not there any more; give their names."""
     accepted = ledger.coverage.shards_in_order()
-    gone = [shard for shard in accepted if not shards.holds(run_dir / shard.name, shard, run_id)]
+
+    def is_there(shard: Shard) -> bool:
+        return shards.holds(run_dir / shard.name, shard, run_id)
+
+    gone = still_missing(run_dir, [s for s in accepted if not is_there(s)], is_there)
     if gone:
         ledger.append(
             *({"kind": "dropped", "first": shard.first, "last": shard.last} for shard in gone)
@@ -166,17 +187,42 @@ def _check(
     run_dir: Path,
     items: Sequence[Any],
     identity: Mapping[str, Any],
+    code: Mapping[str, str] | None,
     config: RunConfig,
 ) -> Manifest:
     manifest.check_items(items, run_dir)
+    edited = manifest.edited(code)
     if config.accept_changes:
         for line in manifest.changes(identity, run_dir):
             logger.warning("accepted: %s", line)
-        manifest = manifest.with_identity(identity)
-        manifest.write(run_dir, identity)
+        if edited:
+            logger.warning("accepted: edited code of %s", some_of(edited))
     else:
         manifest.check_identity(identity, run_dir)
-    return manifest
+        if edited:
+            _check_code(manifest, run_dir, edited)
+    now = manifest.with_identity(identity, code)
+    if now != manifest:
+        now.write(run_dir, identity)
+    return now
+
+
+def _check_code(manifest: Manifest, run_dir: Path, edited: Sequence[str]) -> None:
+    """Editing code is how a bad item is mended, but results that are published do not follow.
+
+    Raises:
+        IdentityChanged: if the run is finished.
+    """
+    coverage = read_coverage(run_dir, manifest.run_id)
+    if coverage.sealed and not coverage.failed:
+        raise code_changed(run_dir, edited)
+    logger.warning(
+        "%s edited since this run began or last went on: %s. What is done stays (%d items), the "
+        "rest is done with the new code (`run: {resume: false}` does all with it)",
+        "1 module was" if len(edited) == 1 else f"{len(edited)} modules were",
+        some_of(edited),
+        len(coverage.accepted),
+    )
 
 
 def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger, plan: Plan) -> None:

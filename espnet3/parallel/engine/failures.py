@@ -3,13 +3,17 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from espnet3.errors import RunFailed
+from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.report import KILLED, UnitFailure
 
-SHOWN = 5
+SHOWN = 5  # failed items in the error's table
+LINE = 240  # characters of an exception's first line; what is to be done often stands at its end
+KINDS = 4  # kinds of exceptions that are counted by name
 
 
 class FailureLog:
@@ -36,7 +40,10 @@ class FailureLog:
             "attempt": self._attempts[failure.first],
             "time": time.time(),
         }
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as f:
+        with (
+            explained(self.path),
+            self.path.open("a", encoding="utf-8", errors="backslashreplace") as f,
+        ):
             f.write(json.dumps(record) + "\n")
 
 
@@ -73,15 +80,13 @@ def run_failed(
     ]
     if why:
         lines.append(f"The run was stopped early: {why}.")
-    width = max((len(str(e["utterance"])) for e in entries[:SHOWN]), default=0)
-    lines += [
-        f"  {e['utterance']!s:<{width}}  position {e['position']}  in {e['step']}: "
-        f"{e['error']}: {_first_line(e['message'])}"
-        for e in entries[:SHOWN]
-    ]
+    lines += _table(entries[:SHOWN])
     if len(entries) > SHOWN:
         lines.append(f"  ... and {len(entries) - SHOWN} more")
-    lines.append(f"Tracebacks: {run_dir / 'failures.jsonl'}.")
+    logs = (
+        f" What the workers said: {run_dir / 'logs'}." if any(e.get("log") for e in entries) else ""
+    )
+    lines.append(f"Tracebacks: {run_dir / 'failures.jsonl'}.{logs}")
     if kinds[KILLED]:
         lines.append(
             f"Those with {KILLED} are not tried again before `max_kills` is raised (in `run:`)."
@@ -98,9 +103,28 @@ def run_failed(
 
 
 def _counts(kinds: Counter[str]) -> str:
-    return ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(4))
+    named = kinds.most_common(KINDS)
+    counts = [f"{n} {kind}" for kind, n in named]
+    others = kinds.total() - sum(n for _, n in named)
+    if others:
+        counts.append(f"{others} of other kinds")
+    return ", ".join(counts)
+
+
+def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [("utterance", "position", "step", "error")]
+    for e in entries:
+        error = f"{e['error']}: {_first_line(e['message'])}"
+        rows.append((printable(str(e["utterance"])), str(e["position"]), e["step"], error))
+    name, _, step, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return [f"  {n:<{name}}  {p:>8}  {s:<{step}}  {error}" for n, p, s, error in rows]
 
 
 def _first_line(message: str) -> str:
-    line = message.strip().splitlines()[0] if message.strip() else "(no message)"
-    return line if len(line) <= 160 else line[:157] + "..."
+    line = printable(message.strip().splitlines()[0]) if message.strip() else "(no message)"
+    return line if len(line) <= LINE else line[: LINE - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """A text of anybody's for a terminal: whatever could move the cursor is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -6,6 +6,7 @@ older file count; what a former owner appends to its own file later is never rea
 finds a newer epoch stops before it writes another line, so a wrongly presumed death is harmless.
 """
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Any, Self
 from espnet3.errors import LedgerError, OwnershipLost
 from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.coverage import Coverage
+from espnet3.parallel.engine.disk import explained
 
 VERSION = 1
 _WAYS_ON = "Nothing was changed. Use another output_dir, or `run: {resume: false}` to start over."
@@ -120,7 +122,7 @@ class Ledger:
 
         Raises:
             OwnershipLost: if a newer epoch exists; nothing was written.
-            OSError: if the disk is full or gone; the coverage is unchanged.
+            RunStopped: if the disk is full or gone; the coverage is unchanged.
         """
         if self._next.exists() or not self._is_in_place():
             self.check_owner()
@@ -129,23 +131,32 @@ class Ledger:
                 entry["first"], entry["last"] + 1
             ):  # written down, it would damage the ledger for good
                 raise LedgerError(f"{entry['dir']} overlaps positions that are finished or failed")
-        data = b"".join(_line(entry) for entry in entries)
-        start = self._file.seek(0, os.SEEK_END)
-        try:
-            written = self._file.write(data)
-            if written != len(data):
-                raise OSError(f"only {written} of {len(data)} bytes written to {self._file.name}")
-        except OSError:
-            self._file.truncate(start)  # else a torn line would stand before the next one
-            raise
+        with explained(self._path):
+            self._write(b"".join(_line(entry) for entry in entries))
         self._flushed = False
         for entry in entries:
             self.coverage.apply(entry)
 
+    def _write(self, data: bytes) -> None:
+        start = self._file.seek(0, os.SEEK_END)
+        try:
+            written = self._file.write(data)
+            if written != len(data):
+                what = f"only {written} of {len(data)} bytes could be written"
+                raise OSError(errno.ENOSPC, what)
+        except OSError:
+            self._file.truncate(start)  # else a torn line would stand before the next one
+            raise
+
     def flush(self) -> None:
-        """Bring what was appended to disk."""
+        """Bring what was appended to disk.
+
+        Raises:
+            RunStopped: if the disk fails.
+        """
         if not self._flushed:
-            os.fsync(self._file.fileno())
+            with explained(self._path):
+                os.fsync(self._file.fileno())
             self._flushed = True
 
     def check_owner(self) -> None:
@@ -178,7 +189,8 @@ class Ledger:
         try:
             self.flush()
         finally:
-            self._file.close()
+            with explained(self._path):
+                self._file.close()
 
 
 def _valid_bytes(run_dir: Path, run_id: str) -> dict[int, int]:

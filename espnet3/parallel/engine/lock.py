@@ -1,135 +1,211 @@
-"""One owner per run directory, on one host.
+"""One owner per run directory.
 
 The owner holds an open-file-description lock on `<run>/lock` for as long as its process lives; the
-kernel lets go of it at any death, so a dead owner is taken over at once. Processes that the owner
-forked may keep it for longer: a lock whose owner is dead counts as free. Epochs (see `ledger`) make
-an error of judgement harmless.
+kernel lets go of it at any death, so a dead owner is taken over at once. On other hosts, where that
+lock may not be seen, a heartbeat in the file tells that it lives (see `heartbeat`); who has seen it
+stand still for long enough takes over. Whoever takes over from an owner that may not be dead
+replaces the file, so that a former owner's lock, heartbeat and release concern another one.
+
+Epochs (see `ledger`) make an error of judgement harmless.
 """
 
 import errno
 import fcntl
-import json
 import logging
 import os
-import shlex
 import struct
-import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from espnet3.errors import RunInUse
-from espnet3.utils.masking import mask_argument
+from espnet3.parallel.engine.heartbeat import Heartbeat
+from espnet3.parallel.engine.owner import (
+    LONGEST_RECORD,
+    Owner,
+    decode,
+    describe_process,
+    encode,
+    has_pid_here,
+    in_use,
+    is_dead,
+    is_on_this_host,
+    is_this_process,
+    who,
+)
+from espnet3.parallel.engine.watch import GRACE, Watch
 
 logger = logging.getLogger(__name__)
 
 # struct flock of 64-bit Linux: type, whence, start, length (0: all of it), pid (0 for this kind).
-_WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-
-
-def describe_process() -> dict[str, Any]:
-    """Host, pid, start and command of this process, for people who meet its lock."""
-    return {
-        "host": os.uname().nodename,
-        "pid": os.getpid(),
-        "ticks": _start_ticks(os.getpid()),
-        "boot": _boot_id(),
-        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "command": shlex.join(mask_argument(a) for a in sys.argv)[:500],
-    }
+_LOCK, _UNLOCK = (
+    struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0) for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK)
+)
+_OURS, _THEIRS, _UNKNOWN = "ours", "another's", "not to be had on this file system"
 
 
 class OwnerLock:
     """The lock of one run directory, held from `acquire` to `release`."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, path: Path) -> None:
         self._fd = fd
+        self._pid = os.getpid()
+        self._heartbeat = Heartbeat(fd, str(path))
 
     @classmethod
     def acquire(cls, run_dir: Path, overwrite: bool = False) -> Self:
         """Become the owner of `run_dir`.
 
+        If the owner is on another host, this waits until it can be told whether that one lives,
+        and says so.
+
         Args:
             run_dir: an existing directory.
-            overwrite: do not be stopped by a lock that another host left behind.
+            overwrite: take over at once, from a living owner too: one that is suspended, or on
+                another host. It stops when it finds that out. (Not from this very process.)
 
         Raises:
-            RunInUse: if another driver owns the run, or may own it from another host; the message
-                says which one, since when, and how to look at it.
+            RunInUse: if another driver owns the run; the message says which one, since when, and
+                how to look at it.
+            OSError: if the lock file cannot be opened or written.
         """
-        fd = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            _take(fd, run_dir, overwrite)
-        except BaseException:
-            os.close(fd)
-            raise
-        return cls(fd)
+        path = run_dir / "lock"
+        here = describe_process()
+        watch = Watch(run_dir)
+        while True:
+            seen = _look(path)
+            fd = None
+            try:
+                wait = _patience(seen, here, watch, overwrite)
+                if watch.stood(seen.owner, here, wait) >= wait:
+                    _check_named(seen, here, run_dir, overwrite)
+                    fd = _take(path, seen, here, overwrite)
+            finally:
+                if fd != seen.fd:
+                    os.close(seen.fd)
+            if fd is not None:
+                return cls(fd, path)
+            watch.pause(seen.owner, wait)
 
     def release(self) -> None:
         """Let go; the lock file stays, empty."""
-        os.ftruncate(self._fd, 0)
+        self._heartbeat.stop()
+        if os.getpid() == self._pid:  # not in a child that user code forked
+            try:
+                os.ftruncate(self._fd, 0)
+            except OSError as error:  # what counts is on disk; another host may have to wait
+                logger.warning("the lock file cannot be emptied: %s", error)
+            _set_lock(self._fd, _UNLOCK)  # closing is not enough where a child has the file, too
         os.close(self._fd)
 
 
-def _take(fd: int, run_dir: Path, overwrite: bool) -> None:
-    owner = _read(fd)
-    here = describe_process()
+class _Seen:
+    """The lock file at one moment; `hold` says whose the kernel's lock on it is."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.hold = _set_lock(fd, _LOCK)
+        self.data = os.pread(fd, LONGEST_RECORD, 0)
+        self.owner = decode(self.data)
+
+
+def _look(path: Path) -> _Seen:
+    """Open the lock file, by its name each time: only so does NFS show what is new in it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        return _Seen(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _set_lock(fd: int, what: bytes) -> str:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, what)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            logger.warning("%s cannot be locked (%s); epochs keep drivers apart", run_dir, error)
-        elif not _is_dead(owner, here):
-            raise RunInUse(_in_use(run_dir, owner)) from error
-    if owner and owner.get("host") != here["host"] and not overwrite:
-        raise RunInUse(
-            f"{_in_use(run_dir, owner)} If that process is gone, set "
-            "`run: {allow_overwrite_lock: true}` to take over."
-        )
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps(here).encode() + b"\n", 0)
+        return _THEIRS if error.errno in (errno.EACCES, errno.EAGAIN) else _UNKNOWN
+    return _OURS
 
 
-def _is_dead(owner: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Whether a process of this host certainly ended; its pid may have been given to another."""
-    if owner.get("host") != here["host"] or not isinstance(owner.get("pid"), int):
-        return False
-    if owner.get("boot") != here["boot"]:
-        return True
-    return _start_ticks(owner["pid"]) != owner.get("ticks")
+def _patience(seen: _Seen, here: Owner, watch: Watch, overwrite: bool) -> float:
+    """Seconds for which the file must stay as it is before this process may take it.
 
-
-def _start_ticks(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot; None if there is no such process."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _read(fd: int) -> Mapping[str, Any]:
-    try:
-        owner = json.loads(os.pread(fd, 10_000, 0))
-        return owner if isinstance(owner, dict) else {}
-    except ValueError:
-        return {}
-
-
-def _in_use(run_dir: Path, owner: Mapping[str, Any]) -> str:
+    Raises:
+        RunInUse: if its owner lives.
+    """
+    owner, busy = seen.owner, seen.hold is _THEIRS
     if not owner:
-        return f"{run_dir} is owned by another driver."
-    if (owner.get("pid"), owner.get("host")) == (os.getpid(), os.uname().nodename):
-        return f"{run_dir} is in use by another runner call of this process."
-    return (
-        f"{run_dir} is owned by pid {owner.get('pid')} on {owner.get('host')} since "
-        f"{owner.get('started')} ({owner.get('command')}). Look at it with "
-        f"`ps -p {owner.get('pid')} -f` on that host, or wait for its end."
-    )
+        return GRACE if busy else 0.0
+    if is_this_process(owner, here) and seen.hold is not _OURS:
+        raise RunInUse(in_use(watch.run_dir, owner, here))
+    if overwrite:
+        return 0.0
+    if not is_on_this_host(owner, here):
+        return watch.patience()
+    if seen.hold is _OURS:
+        return 0.0
+    if is_dead(owner, here):
+        return GRACE if busy else 0.0  # a child of its has the lock, or one that starts just now
+    if seen.hold is _UNKNOWN and not has_pid_here(owner, here):
+        return watch.patience()
+    raise RunInUse(in_use(watch.run_dir, owner, here))
+
+
+def _check_named(seen: _Seen, here: Owner, run_dir: Path, overwrite: bool) -> None:
+    if not seen.owner and seen.hold is _THEIRS and not overwrite:
+        raise RunInUse(in_use(run_dir, seen.owner, here))
+
+
+def _take(path: Path, seen: _Seen, here: Owner, overwrite: bool) -> int | None:
+    """The file descriptor of the lock, now ours, or None if the file has changed meanwhile."""
+    ours = seen.hold is _OURS
+    if ours and (not seen.owner or is_on_this_host(seen.owner, here)):
+        if not _is_as_seen(path, seen):
+            return None
+        _write(seen.fd, here)
+        return seen.fd
+    fd = _replace(path, seen, here)
+    if fd is not None and seen.hold is _UNKNOWN:
+        logger.warning("%s cannot be locked; epochs keep drivers apart", path)
+    if fd is not None and seen.owner and not is_dead(seen.owner, here):
+        why = "as allow_overwrite_lock says" if overwrite else "presumed dead"
+        logger.warning("%s: taken over from %s, %s", path.parent, who(seen.owner), why)
+    return fd
+
+
+def _replace(path: Path, seen: _Seen, here: Owner) -> int | None:
+    """Put a file of our own in the place of the one that was seen."""
+    new = path.with_name(f".lock.{os.urandom(6).hex()}.tmp")
+    fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        _set_lock(fd, _LOCK)
+        _write(fd, here)
+        if _is_as_seen(path, seen):
+            os.rename(new, path)
+            return fd
+    except FileNotFoundError:  # an owner that was just done tidied up
+        pass
+    except BaseException:
+        _discard(new, fd)
+        raise
+    _discard(new, fd)
+    return None
+
+
+def _discard(path: Path, fd: int) -> None:
+    os.close(fd)
+    path.unlink(missing_ok=True)
+
+
+def _is_as_seen(path: Path, seen: _Seen) -> bool:
+    try:
+        in_place = os.path.samestat(os.fstat(seen.fd), path.stat())
+    except OSError:
+        return False
+    return in_place and os.pread(seen.fd, LONGEST_RECORD, 0) == seen.data
+
+
+def _write(fd: int, here: Owner) -> None:
+    # The rest of a longer record stays until it is cut off; nobody reads behind the first line.
+    record = encode(here)
+    os.pwrite(fd, record, 0)
+    os.ftruncate(fd, len(record))

@@ -21,7 +21,9 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run is. Written once, when the run begins; a few hundred bytes for any run.
+    """What a run is. Written when the run begins, and when what it remembers is another.
+
+    A few hundred bytes, and forty for each of the user's modules, however many items there are.
 
     Attributes:
         version: format of the run directory.
@@ -33,6 +35,7 @@ class Manifest:
         identity: per-key hashes of what decides the results.
         created: local time.
         command: command line of the process that began the run.
+        code: per-module hashes of the user's code; None if they were not known.
     """
 
     version: int
@@ -44,9 +47,16 @@ class Manifest:
     identity: dict[str, str]
     created: str
     command: str
+    code: dict[str, str] | None = None
 
     @classmethod
-    def new(cls, items: Sequence[Any], batch_size: int | None, identity: Mapping[str, Any]) -> Self:
+    def new(
+        cls,
+        items: Sequence[Any],
+        batch_size: int | None,
+        identity: Mapping[str, Any],
+        code: Mapping[str, str] | None = None,
+    ) -> Self:
         """The manifest of a run that begins now."""
         salt = os.urandom(8).hex()
         return cls(
@@ -59,6 +69,7 @@ class Manifest:
             identity=hash_identity(identity, salt),
             created=time.strftime("%Y-%m-%d %H:%M:%S"),
             command=shlex.join(mask_argument(a) for a in sys.argv)[:1000],
+            code=None if code is None else hash_identity(code, salt),
         )
 
     @classmethod
@@ -82,9 +93,20 @@ class Manifest:
                 "or `resume: false` to set what is there aside and start over."
             ) from error
 
-    def with_identity(self, identity: Mapping[str, Any]) -> Self:
-        """This run, with the changed setup that the user accepts."""
-        return replace(self, identity=hash_identity(identity, self.salt))
+    def with_identity(self, identity: Mapping[str, Any], code: Mapping[str, str] | None) -> Self:
+        """This run, with the changed setup that the user accepts, and the code as it is now."""
+        hashed = self.code if code is None else hash_identity(code, self.salt)
+        return replace(self, identity=hash_identity(identity, self.salt), code=hashed)
+
+    def edited(self, code: Mapping[str, str] | None) -> list[str]:
+        """The modules whose code is another one now, sorted; none where either is not known."""
+        if code is None or self.code is None:
+            return []
+        now, before = hash_identity(code, self.salt), self.code
+        gone = [f"{name} (not used any more)" for name in before.keys() - now.keys()]
+        new = [f"{name} (new)" for name in now.keys() - before.keys()]
+        other = [name for name in now.keys() & before.keys() if now[name] != before[name]]
+        return [*sorted(other), *sorted(new), *sorted(gone)]
 
     def write(self, run_dir: Path, identity: Mapping[str, Any]) -> None:
         """Write `config.yaml` (secrets masked), then `manifest.json`."""
@@ -136,6 +158,22 @@ class Manifest:
             + "Start over (`run: {resume: false}`), use another output_dir (in a recipe: exp_tag "
             "or inference_dir), or go on with what is there (`run: {accept_changes: true}`)."
         )
+
+
+def code_changed(run_dir: Path, edited: Sequence[str]) -> IdentityChanged:
+    """What refuses to go on with a finished run whose code was edited."""
+    return IdentityChanged(
+        f"{run_dir} is finished, and its code was edited since: {some_of(edited)}. What is there "
+        "was made by the old code. Start over (`run: {resume: false}`), use another output_dir (in "
+        "a recipe: exp_tag or inference_dir), or keep what is there "
+        "(`run: {accept_changes: true}`)."
+    )
+
+
+def some_of(names: Sequence[str], most: int = 10) -> str:
+    """The first few of many names."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _write_config(run_dir: Path, identity: Mapping[str, Any]) -> None:

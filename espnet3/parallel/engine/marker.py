@@ -6,8 +6,12 @@ of the machine, and on NFS another host may see it late.
 """
 
 import mmap
+import os
 import struct
+from contextlib import suppress
 from pathlib import Path
+
+from espnet3.parallel.engine.disk import explained
 
 DRIVER = "driver"  # the worker's name where leases run in the driver itself
 _FORMAT = "QQ"
@@ -20,9 +24,12 @@ class Marker:
     def __init__(self, path: Path) -> None:
         # The directory is the driver's to make: a worker that comes late must not make it again.
         # Written, not truncated to size: a store into a hole of a full disk is a SIGBUS.
-        path.write_bytes(bytes(_SIZE))
-        with path.open("r+b") as f:
-            self._map = mmap.mmap(f.fileno(), _SIZE)
+        with explained(path):
+            path.write_bytes(bytes(_SIZE))
+            with path.open("r+b") as f:
+                self._map = mmap.mmap(f.fileno(), _SIZE)
+                self._stat = os.fstat(f.fileno())
+        self._path = path
         self.cells = memoryview(self._map).cast("Q")
 
     def begin_lease(self, lease: int) -> None:
@@ -34,10 +41,22 @@ class Marker:
         """Leave the lease."""
         self.cells[0] = self.cells[1] = 0
 
+    def remove(self) -> None:
+        """Remove the file, if it is still this one: a newer owner has one of the same name."""
+        with suppress(OSError):
+            if os.path.samestat(self._stat, self._path.stat()):
+                self._path.unlink()
+
 
 def marker_path(run_dir: Path, worker: str) -> Path:
     """Where the worker of that name marks the unit in hand."""
     return run_dir / "logs" / f"inflight.{worker}"
+
+
+def remove_marker(path: str | Path) -> None:
+    """Remove a marker, if the disk lets us; it says something only as long as it is asked."""
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def read_in_flight(path: Path, lease: int | None = None) -> int | None:

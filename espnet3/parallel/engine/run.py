@@ -126,6 +126,8 @@ class Run:
         except KeyError:
             logger.warning("late report from %s ignored (%s)", report.worker, report.shard)
             return
+        if report.failure or report.fatal:  # a newer owner may be why
+            self._ledger.check_owner()
         if report.shard:
             self._accept(report.shard)
         if report.redo:
@@ -202,6 +204,14 @@ class Run:
     def flush(self) -> None:
         """Make all that was reported durable; executors call it when they have a moment."""
         self._ledger.flush()
+
+    def check_owner(self) -> None:
+        """Stop here if another driver has taken the run over; the ledger asks before each line.
+
+        Raises:
+            OwnershipLost: if one has.
+        """
+        self._ledger.check_owner()
 
     def _accept(self, shard: Shard) -> None:
         self._ledger.append(*shard_entries(shard, self.plan))

@@ -69,6 +69,7 @@ def commit(directory: Path, run_id: str, epoch: int, shard: Shard) -> None:
         "first": shard.first,
         "last": shard.last,
         "forward_seconds": shard.forward_seconds,
+        "longest": shard.longest,
     }
     durable.replace(directory / "done", json.dumps(record).encode() + b"\n")
     durable.fsync_path(directory.parent)
@@ -84,7 +85,11 @@ def read_done(directory: Path, run_id: str) -> Shard | None:
         if record["run_id"] != run_id:
             return None
         shard = Shard(
-            directory.name, record["first"], record["last"], float(record["forward_seconds"])
+            directory.name,
+            record["first"],
+            record["last"],
+            float(record["forward_seconds"]),
+            float(record.get("longest", 0.0)),
         )
         durable.fsync_path(directory)
         durable.fsync_path(directory.parent)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from espnet3.errors import ConfigError, EnvBuildError, RunStopped
 from espnet3.parallel.backends.watch import Watch
-from espnet3.parallel.engine.marker import read_in_flight
+from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors import messages
@@ -67,26 +67,29 @@ class Driver:
     """Gone, but nobody has said yet how they ended."""
     env_built: bool = False
     env_failure: messages.EnvFailed | None = None
-    _said_at: float = 0.0
 
     def work(self) -> None:
         """Serve workers until nothing is out and nothing is left."""
         limit = self.start_timeout or (NO_WORKER_LIMIT if self.watch is None else math.inf)
-        last_seen = time.monotonic()
-        # A queue is told of soon, as it may last.
-        self._said_at = last_seen - (0 if self.watch is None else SAY_EVERY - SAY_FIRST)
+        last_seen = last_heard = time.monotonic()
+        if self.watch is not None:  # a queue is told of soon, as it may last
+            last_heard -= SAY_EVERY - SAY_FIRST
         while not self.run.over:
+            now = time.monotonic()
             if self.workers:
-                last_seen = time.monotonic()
+                last_seen = now
             elif self.watch is not None and self.watch.fatal:
                 raise RunStopped(self.watch.fatal)
-            elif time.monotonic() - last_seen > limit:
+            elif now - last_seen > limit:
                 why = f": {self.watch.waited_for()}" if self.watch is not None else ""
                 raise RunStopped(f"no worker came within {limit:.0f} s{why}")
             try:
                 self._handle(self.hub.inbox.get(timeout=self._patience()))
+                last_heard = now
             except queue.Empty:
-                if time.monotonic() - self._said_at >= SAY_EVERY:
+                if now - last_heard >= SAY_EVERY:
+                    last_heard = now
+                    self.run.check_owner()
                     self._say_what_is_waited_for()
             self._look_after_workers()
             if self.hub.inbox.empty():
@@ -200,7 +203,7 @@ class Driver:
             )  # fmt: skip
             self.run.lost(worker.lease, in_flight, worker.death)
         if worker.marker:
-            Path(worker.marker).unlink(missing_ok=True)
+            remove_marker(worker.marker)
         self._feed()
 
     def _look_after_workers(self) -> None:
@@ -258,26 +261,26 @@ class Driver:
                     os.kill(worker.pid, signal.SIGKILL)
 
     def drain(self) -> None:
-        """Workers stop before their next unit and commit."""
+        """Workers stop before their next unit and commit.
+
+        Nobody waits for their answers: a worker that hangs in C code, or has just died, gives none.
+        """
         busy = [address for address, worker in self.workers.items() if worker.lease]
-        if not busy:
-            return
-        with suppress(OSError):  # the scheduler is gone, and the workers with it
-            self.client.sync(
-                self.client.scheduler.broadcast,
-                msg={"op": messages.drain_operation(self.job.token)},
-                workers=busy,
-                on_error="ignore",
-            )
+        if busy:
+            self.client.loop.add_callback(self._tell_to_drain, busy)
+
+    async def _tell_to_drain(self, workers: list[str]) -> None:
+        message = {"op": messages.drain_operation(self.job.token)}
+        with suppress(Exception):  # the scheduler is gone, and the workers with it
+            await self.client.scheduler.broadcast(msg=message, workers=workers, on_error="ignore")
 
     def remove_markers(self) -> None:
         """Clean up what only a death makes useful."""
         for worker in (*self.workers.values(), *self.dying.values()):
             if worker.marker:
-                Path(worker.marker).unlink(missing_ok=True)
+                remove_marker(worker.marker)
 
     def _say_what_is_waited_for(self) -> None:
-        self._said_at = time.monotonic()
         busy = [worker for worker in self.workers.values() if worker.lease]
         if busy:
             return

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from espnet3.errors import ConfigError, EnvBuildError
-from espnet3.parallel.engine.marker import DRIVER, marker_path
+from espnet3.parallel.engine.marker import DRIVER
 from espnet3.parallel.engine.report import text_of
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import build_local
@@ -33,6 +33,7 @@ def run_in_process(
             f"{job.provider} could not build its env in this process: "
             f"{type(error).__name__}: {text_of(error)}"
         ) from error
+    worker: LeaseWorker | None = None
     try:
         worker = LeaseWorker(job, env, DRIVER)
         interruption.drain = worker.draining.set
@@ -46,6 +47,7 @@ def run_in_process(
                 run.stop(interruption.reason)
     finally:
         interruption.drain = None
-        marker_path(job.run_dir, DRIVER).unlink(missing_ok=True)
+        if worker is not None:
+            worker.close()
         if not in_session():
             drop_env()

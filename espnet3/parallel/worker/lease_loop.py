@@ -37,6 +37,8 @@ class _Progress:
     failure: UnitFailure | None = None
     broken: UnitFailure | None = None
     """The unit whose record left the shard in an unknown state."""
+    longest: float = 0.0
+    """Seconds of the longest unit."""
 
 
 class LeaseWorker:
@@ -88,6 +90,10 @@ class LeaseWorker:
             return self._run(lease, items, shard_id, directory)
         finally:
             self._marker.end_lease()
+
+    def close(self) -> None:
+        """Take the marker away, now that no death of this worker matters any more."""
+        self._marker.remove()
 
     def broken_off(self, lease: Lease, error: BaseException) -> LeaseReport:
         """The report of a lease that an interrupt ended; nothing of it counts."""
@@ -159,7 +165,7 @@ class LeaseWorker:
         forward, env, cells = self._forward, self._forward_env, self._marker.cells
         plan, is_draining, single = self._job.plan, self.draining.is_set, self._single
         one_per_item = not single and runner._gives_one_per_item()
-        first, position, seconds = lease.first, lease.first, 0.0
+        first, position, seconds, longest = lease.first, lease.first, 0.0, 0.0
         now = perf_counter()
         deadline = now + lease.seconds
         while position < lease.stop and not is_draining():
@@ -176,7 +182,7 @@ class LeaseWorker:
                 result = forward(idx, **env)
                 now = perf_counter()
                 if one_per_item:
-                    _check_one_per_item(result, stop - position)
+                    check_one_per_item(result, stop - position)
                 step = "write_record"
                 if write is not None:
                     write(writers, result, state, **hook_env)
@@ -187,12 +193,14 @@ class LeaseWorker:
             except BaseException as error:  # sys.exit() in user code must not end the worker
                 if os.getpid() != self._pid:
                     os._exit(1)  # a child that user code forked: it must not go on as a worker
-                progress = _Progress(position, seconds, state)
+                progress = _Progress(position, seconds, state, longest=longest)
                 self._note(progress, error, step, position, stop, idx)
                 return progress
             seconds += now - begin
+            if now - begin > longest:
+                longest = now - begin
             position = stop
-        return _Progress(position, seconds, state)
+        return _Progress(position, seconds, state, longest=longest)
 
     def _note(
         self, progress: _Progress, error: BaseException, step: str, first: int, stop: int, idx: Any
@@ -214,7 +222,8 @@ class LeaseWorker:
         return str(index) if isinstance(index, str) else f"#{position}"
 
     def _commit(self, lease: Lease, progress: _Progress, directory: Path) -> LeaseReport:
-        shard = Shard(directory.name, lease.first, progress.position - 1, progress.forward_seconds)
+        seconds, longest = progress.forward_seconds, progress.longest
+        shard = Shard(directory.name, lease.first, progress.position - 1, seconds, longest)
         commit(directory, self._job.run_id, self._job.naming.epoch, shard)
         return self._report(lease, progress, shard)
 
@@ -276,7 +285,12 @@ def _is_no_items_fault(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _NO_ITEMS_FAULT
 
 
-def _check_one_per_item(result: Any, n_items: int) -> None:
+def check_one_per_item(result: Any, n_items: int) -> None:
+    """Check what `forward` returned for a batch, where it must be one result for each item.
+
+    Raises:
+        ConfigError: it is something else.
+    """
     if isinstance(result, (list, tuple)) and len(result) == n_items:
         return
     got = f"{len(result)} results" if isinstance(result, (list, tuple)) else type(result).__name__

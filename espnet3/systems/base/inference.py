@@ -44,24 +44,32 @@ def infer(config: DictConfig) -> None:
     """
     plan = read_config(config)
     with parallel_session(config.get("parallel"), run=config.get("run")):
-        jobs = [_prepare(config, plan, name) for name in plan.test_sets]
+        jobs = [prepare(config, plan, name) for name in plan.test_sets]
         failed: dict[str, RunFailed] = {}
         for job in jobs:
             logger.info("test set %s: %d items to %s", job.name, job.n_items, job.runner.run_dir)
             try:
                 job.run()
             except RunFailed as error:
+                error.debug = _how_to_debug(error)
                 if get_settings()[1].on_error == "raise" or len(jobs) == 1:
                     raise
-                logger.error("test set %s: %s", job.name, error)
+                logger.error("test set %s: %s", job.name, error.summary.partition("\n")[0])
                 failed[job.name] = error
     if failed:
         raise _all_of(failed, len(jobs)) from next(iter(failed.values()))
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One test set, checked and ready to be decoded."""
+class InferenceJob:
+    """One test set, checked and ready to be decoded.
+
+    Attributes:
+        name: The test set's.
+        runner: Its ``name_of`` gives an item's utterance id, or is None where nobody knows one.
+        n_items: How many there are.
+        durations: Seconds of each, where the data set knows them.
+    """
 
     name: str
     runner: Any
@@ -69,13 +77,20 @@ class _Job:
     durations: Sequence[float] | None
 
     def run(self) -> None:
+        """Decode it."""
         if self.durations is not None and _takes_durations(self.runner):
             self.runner(range(self.n_items), durations=self.durations)
         else:
             self.runner(range(self.n_items))
 
 
-def _prepare(config: DictConfig, plan: InferencePlan, name: str) -> _Job:
+def prepare(config: DictConfig, plan: InferencePlan, name: str) -> InferenceJob:
+    """Build and check a test set, and the runner that is to decode it.
+
+    Raises:
+        ConfigError: The ``runner`` block has a key that is set here.
+        DataError: The test set is empty, or its ids or durations cannot be.
+    """
     own = copy.deepcopy(config)
     with open_dict(own):
         own.test_set = name
@@ -97,7 +112,7 @@ def _prepare(config: DictConfig, plan: InferencePlan, name: str) -> _Job:
     fingerprint = getattr(dataset, "fingerprint", None)
     if callable(fingerprint) and hasattr(runner, "dataset_fingerprint"):
         runner.dataset_fingerprint = str(fingerprint())
-    return _Job(name, runner, n_items, durations)
+    return InferenceJob(name, runner, n_items, durations)
 
 
 def _takes_durations(runner: Any) -> bool:
@@ -152,11 +167,18 @@ def _durations(dataset: Any, name: str, n_items: int) -> Sequence[float] | None:
 
 def _all_of(failed: dict[str, RunFailed], n_jobs: int) -> RunFailed:
     """One error for several test sets; each failure says which it belongs to."""
-    text = "\n".join(f"test set {name}: {error}" for name, error in failed.items())
+    text = "\n".join(f"test set {name}: {error.summary}" for name, error in failed.items())
     entries = [
         {**entry, "test_set": name} for name, error in failed.items() for entry in error.failures
     ]
     return RunFailed(
         f"{len(failed)} of {n_jobs} test sets have failed items; the others are complete.\n{text}",
         failures=entries,
+        debug=next(iter(failed.values())).debug,
     )
+
+
+def _how_to_debug(error: RunFailed) -> str:
+    module = "espnet3.systems.base.inference_debug"
+    call = f"debug_item(config, {error.failures[0]['utterance']!r})"
+    return f"from {module} import debug_item; {call}"

@@ -45,13 +45,13 @@ def inference_identity(
         return {**base, **said}
     identity = {key: value for key, value in base.items() if not key.startswith("config.")}
     written = as_written(config)
-    if _builds_its_own_way(type(provider)):
+    if builds_its_own_way(type(provider)):
         left_out = {f"config.{key}" for key in ("dataset", "test_set", *_KEYS, *_PARAMS)}
         for key in base:
             if key.startswith("config.") and key not in left_out:
                 identity[key] = written[key.removeprefix("config.")]
     identity.update({key: written[key] for key in _KEYS if written.get(key) is not None})
-    identity["dataset"] = _this_test_set(config, written)
+    identity["dataset"] = this_test_set(config, written)
     params = getattr(provider, "params", None) or {}
     identity["params"] = {k: plain(v) for k, v in params.items() if k not in _PARAMS}
     identity["model_files"] = _model_files(config)
@@ -94,7 +94,8 @@ def _behind(raw: str, node: DictConfig | ListConfig, key: Any) -> Any:
     return raw if isinstance(value, str) and ("/" in value or "\\" in value) else plain(value)
 
 
-def _this_test_set(config: DictConfig, written: dict[str, Any]) -> dict[str, Any]:
+def this_test_set(config: DictConfig, written: dict[str, Any]) -> dict[str, Any]:
+    """What counts of the ``dataset`` block: the organizer, the preprocessor, this set's entry."""
     block = written.get("dataset")
     if not isinstance(block, dict):
         return {}
@@ -115,6 +116,7 @@ def _model_files(config: DictConfig) -> dict[str, str]:
     return file_stamps(model)
 
 
-def _builds_its_own_way(provider: type) -> bool:
+def builds_its_own_way(provider: type) -> bool:
+    """Whether a provider's class may read any key of the config."""
     names = ("build_dataset", "build_model", "build_env_local", "build_worker_setup_fn")
     return any(getattr(provider, n, None) is not getattr(InferenceProvider, n) for n in names)

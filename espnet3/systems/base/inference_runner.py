@@ -12,6 +12,7 @@ from omegaconf import ListConfig
 
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
+from espnet3.systems.base.inference_code import inference_code
 from espnet3.systems.base.inference_identity import inference_identity
 from espnet3.systems.base.inference_merge import publish
 from espnet3.systems.base.record_writer import RecordWriter
@@ -167,6 +168,10 @@ class InferenceRunner(BaseRunner):
     def identity(self) -> dict[str, Any]:
         """What decides the results; see `inference_identity`."""
         return inference_identity(self.provider, super().identity(), self.dataset_fingerprint)
+
+    def code_identity(self) -> dict[str, str]:
+        """A hash for each module of the user's code that this run needs; see `inference_code`."""
+        return inference_code(type(self), self.provider) or super().code_identity()
 
 
 def as_keys(keys: Any) -> list[str]:

@@ -1,0 +1,84 @@
+"""The truth about the items of a life, which the product has to find out."""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fragile import tell
+
+from espnet3.parallel.config_check import NOT_BUILT_KEYS
+
+HANGS = "unit_timeout" not in NOT_BUILT_KEYS  # whether a unit that hangs is ended at all
+KILLING = ("kill", "segv", "leave")
+ERRORS = {
+    "raise": "ValueError",
+    "awkward": "Awkward",
+    "exit": "SystemExit",
+    "reject": "RecordRejected",
+    "break": "KeyError",
+    **dict.fromkeys(KILLING, "WorkerKilled"),
+    **dict.fromkeys(("hang", "stall"), "UnitTimeout"),
+}
+"""What an item does wrong at every attempt -> the error it is reported with."""
+
+ONCE = ("raise", *KILLING)
+CELL = 8  # the largest batch; all others divide it
+
+
+@dataclass
+class Truth:
+    """What each item does wrong.
+
+    Attributes:
+        n_items: items are the positions 0 to n_items - 1.
+        bad: position -> what it does at every attempt.
+        moods: position -> what it does once, or only in a batch.
+    """
+
+    n_items: int
+    bad: dict[int, str] = field(default_factory=dict)
+    moods: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> "Truth":
+        """Draw a corpus with a few bad items, or none."""
+        truth = cls(rng.randint(40, 120))
+        kinds = [kind for kind in ERRORS if HANGS or ERRORS[kind] != "UnitTimeout"]
+        positions = rng.sample(range(truth.n_items), 8)
+        # Every item that kills is three starts in process, and a hang is a second of waiting.
+        dear = (*KILLING, "hang", "stall")
+        for position in positions[: rng.choice([0, 0, 1, 2, 3, 4])]:
+            cheap = [kind for kind in kinds if kind not in dear]
+            has_dear = any(kind in dear for kind in truth.bad.values())
+            truth.bad[position] = rng.choice(cheap if has_dear else kinds)
+        for position in positions[4 : 4 + rng.choice([0, 0, 1, 2, 4])]:
+            moods = [*(f"{kind} once" for kind in ONCE), "memory 1", "memory 2", "memory 4"]
+            truth.moods[position] = rng.choice(moods)
+        return truth
+
+    def tell(self, log: Path) -> None:
+        """Put it where the workload reads it."""
+        for position, what in (self.bad | self.moods).items():
+            tell(log, position, what)
+
+    def mend(self, log: Path) -> None:
+        """From now on all items are good."""
+        for position in self.bad | self.moods:
+            tell(log, position, None)
+
+    def near_trouble(self, position: int) -> bool:
+        """Whether an item may be done again because of one that shares, or may share, its unit."""
+        return any(position // CELL == troubled // CELL for troubled in self.bad | self.moods)
+
+    @property
+    def hangs(self) -> bool:
+        """Whether any item never comes back."""
+        return any(ERRORS[kind] == "UnitTimeout" for kind in self.bad.values())
+
+    @property
+    def breaks(self) -> bool:
+        """Whether any item ruins the shard that it is to be written to."""
+        return "break" in self.bad.values()
+
+    def __str__(self) -> str:
+        return f"{self.n_items} items, bad: {self.bad or 'none'}, moody: {self.moods or 'none'}"
