@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError, RunStopped
-from espnet3.parallel.backends import batch, jobqueue, local
+from espnet3.parallel.backends import batch, jobqueue, local, ssh_options
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
 
@@ -56,16 +56,23 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
     import dask
     import distributed  # noqa: F401  (loads its defaults, which ours are laid over)
 
-    if config.env != "local" and config.env not in jobqueue.SCHEDULERS:
+    if config.env not in ("local", "ssh", *jobqueue.SCHEDULERS):
         raise ConfigError(f"env: {config.env} is not built yet in this version")
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if config.env == "local":
         return _start_local(config)
+    logs = logs or Path("logs").absolute()
+    if config.env == "ssh":
+        from espnet3.parallel.backends import ssh
+
+        ssh_options.check(config.options)
+        with _starting, dask.config.set(DASK_SETTINGS), _without_sigint():
+            return ssh.make_cluster(config, logs)
     jobqueue.cluster_class(config.env)  # loads its defaults, too
     with _starting, dask.config.set(DASK_SETTINGS), _without_sigint():
-        return batch.make_cluster(config, logs or Path("logs").absolute())
+        return batch.make_cluster(config, logs)
 
 
 def _start_local(config: ParallelConfig) -> Any:

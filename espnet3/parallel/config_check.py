@@ -21,7 +21,7 @@ ENVS: dict[str, bool] = {
     "htcondor": True,
     "moab": True,
     "oar": True,
-    "ssh": False,
+    "ssh": True,
     "kube": False,
 }
 """Every env by name, and whether it is built."""
@@ -178,9 +178,13 @@ def env_options(env: Any, options: Any) -> list[str]:
     The cluster class is imported only where there are options to check.
     """
     if isinstance(env, str) and env != "local" and ENVS.get(env):
-        from espnet3.parallel.backends import jobqueue
+        from espnet3.parallel.backends import jobqueue, ssh_options
 
-        return jobqueue.option_problems(env, options or {}) if _or_null(_mapping)(options) else []
+        if not _or_null(_mapping)(options):
+            return []
+        if env == "ssh":
+            return ssh_options.option_problems(options or {})
+        return jobqueue.option_problems(env, options or {})
     if env != "local" or not options or not _mapping(options):
         return []  # a wrong env or a wrong kind is reported by `values`
     valid = _local_options()

@@ -99,6 +99,13 @@ def sge_lab(lab_dir):
     patch.undo()
 
 
+@pytest.fixture(scope="session")
+def ssh_lab(lab_dir):
+    """The `ssh` command that reaches 127.0.0.1 to 127.0.0.4."""
+    for _ in lab("ssh", lab_dir):
+        yield f"ssh -F {lab_dir / 'ssh' / 'ssh_config'} -o BatchMode=yes"
+
+
 @pytest.fixture(autouse=True)
 def _nothing_is_set():
     reset_parallel()

@@ -219,6 +219,26 @@ def test_walltime_and_a_requeue_lose_nothing(log, out, start_driver):
     assert killed_positions(out) == []
 
 
+def test_job_that_is_refused_while_others_run_is_submitted_again(log, out, start_driver):
+    tell(log, 5, "hold")
+    tell(log, 15, "hold")
+    driver = start_driver(20, **slurm(lease_seconds=1e-3))
+    await_that(lambda: len(notes(log, "held")) == 2, driver)
+    job = job_of(out, 15, log)
+    call("scontrol", "update", "PartitionName=cpu", "State=DRAIN")
+    try:
+        call("scancel", "--full", "--signal=KILL", job)
+        await_that(lambda: "a job was refused, and is submitted again" in driver_says(log), driver)
+        assert "Required partition not available" in driver_says(log)
+    finally:
+        call("scontrol", "update", "PartitionName=cpu", "State=UP")
+    await_that(lambda: len(queue("RUNNING")) == 2, driver)
+    tell(log, 5, None)
+    tell(log, 15, None)
+    assert driver.wait(DEADLINE) == 0
+    assert merged(out) == lines_of(range(20))
+
+
 def test_worker_leaves_before_its_walltime_and_is_replaced(log, out, start_driver):
     tell(log, 9, "hold")
     options = {"worker_extra_args": ["--drain-after", "6"]}

@@ -2,6 +2,9 @@
 
 import itertools
 import logging
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +36,19 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
     given = job_options(env, config.options, logs)
     submissions = Submissions()
     given["scheduler_options"] = {
-        "host": None if given.get("interface") else _address(),
-        # No web server: whoever can reach it could see what runs.
-        "dashboard_address": "127.0.0.1:0",
-        "dashboard": False,
+        **scheduler_side(given.get("interface")),
         **given.get("scheduler_options", {}),
     }
-    if given["scheduler_options"]["host"] is None:
-        del given["scheduler_options"]["host"]
     given.setdefault("silence_logs", logging.CRITICAL)
     cluster = _watched(env)(job_cls=job_class(env, submissions), **given)
     try:
         cluster.log_directory = given["log_directory"]
-        cluster.watch = Watch(cluster, SCHEDULERS[env], submissions, config.n_workers)
+        cluster.watch = Watch(cluster, SCHEDULERS[env].jobs, submissions, config.n_workers)
         cluster.scale(config.n_workers)
         submissions.wait(config.n_workers)
         if not submissions.n_accepted:
             words = "\n".join(dict.fromkeys(submissions.refusals()))
             raise RunStopped(f"{env} refuses the job: {words}")
-        for words in dict.fromkeys(submissions.refusals()):
-            logger.warning("%s refuses a job, which is submitted again later: %s", env, words)
         cluster.watch.start()
     except BaseException:
         cluster.close()
@@ -76,21 +72,35 @@ def _watched(env: str) -> Any:
     def new_worker_name(self: Any, number: int) -> str:
         return f"{env}-{next(self._count)}"
 
+    def logs_of(self: Any, job_id: str) -> list[Path]:
+        # Every scheduler puts the id into the names.
+        return sorted(Path(self.log_directory).glob(f"*{job_id}*"))
+
+    def cancel(self: Any, ids: Sequence[str]) -> None:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            command = [*self.job_cls.cancel_command.split(), *ids]
+            subprocess.run(command, capture_output=True, timeout=10.0, check=False)
+
     def close(self: Any, timeout: float | None = None) -> Any:
         if self.watch is not None:
             self.watch.stop()
         return base.close(self, timeout)
 
-    return type(
-        base.__name__,
-        (base,),
-        {"__init__": init, "_new_worker_name": new_worker_name, "close": close},
-    )
+    methods = {
+        "__init__": init,
+        "_new_worker_name": new_worker_name,
+        "logs_of": logs_of,
+        "cancel": cancel,
+        "close": close,
+    }
+    return type(base.__name__, (base,), methods)
 
 
-def _address() -> str:
-    """The address by which other hosts most likely reach this one."""
+def scheduler_side(interface: str | None) -> dict[str, Any]:
+    """Options of the Dask scheduler in the driver, which listens on one address alone."""
     from distributed.utils import get_ip
 
-    address: str = get_ip()
-    return address
+    # The address by which other hosts most likely reach this one.
+    where = {"interface": interface} if interface else {"host": get_ip()}
+    # No web server: whoever can reach it could see what runs.
+    return {**where, "dashboard_address": "127.0.0.1:0", "dashboard": False}

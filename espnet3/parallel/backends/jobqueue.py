@@ -46,7 +46,7 @@ class Scheduler:
     directives: Sequence[str] = ()
     names: Callable[[], list[str] | None] | None = None
     limit: Callable[[str | None], str | None] | None = None
-    jobs: Callable[[Sequence[str]], "dict[str, queues.JobState] | None"] | None = None
+    jobs: queues.AskJobs | None = None
 
 
 SCHEDULERS: dict[str, Scheduler] = {
@@ -226,7 +226,7 @@ def job_options(env: str, options: Mapping[str, Any], logs: Path) -> dict[str, A
                 extra = ["--drain-after", str(walltime.drain_after(seconds)), *extra]
     given["worker_extra_args"] = extra
     given["job_script_prologue"] = [
-        *_environment(given["cores"]),
+        *environment(given["cores"]),
         *given.get("job_script_prologue", []),
     ]
     if scheduler.directives:
@@ -264,7 +264,7 @@ def _walltime(env: str, given: Mapping[str, Any]) -> str | None:
     return limit
 
 
-def _environment(cores: int) -> list[str]:
+def environment(cores: int) -> list[str]:
     """Shell lines that give workers what the driver has: modules, directory, threads."""
     lines = [f"export {name}={os.environ.get(name) or cores}" for name in THREAD_VARIABLES]
     path = os.pathsep.join(import_path())

@@ -4,7 +4,7 @@ import getpass
 import logging
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,10 @@ class JobState:
 
     def __str__(self) -> str:
         return f"{self.word} ({self.reason})" if self.reason else self.word
+
+
+AskJobs = Callable[[Sequence[str]], dict[str, JobState] | None]
+"""Those of some jobs that are still there; None if nobody could say."""
 
 
 def slurm_queues() -> list[str] | None:
@@ -66,7 +70,7 @@ def sge_limit(queue: str | None) -> str | None:
 
 
 def slurm_jobs(job_ids: Sequence[str]) -> dict[str, JobState] | None:
-    """Those of the jobs that are still in the queue; None if nobody could say."""
+    """See `AskJobs`."""
     out = _ask(["squeue", "-h", "-j", ",".join(job_ids), "-o", "%i|%T|%r"], gone="Invalid job id")
     if out is None:
         return None
@@ -79,7 +83,7 @@ def slurm_jobs(job_ids: Sequence[str]) -> dict[str, JobState] | None:
 
 
 def sge_jobs(job_ids: Sequence[str]) -> dict[str, JobState] | None:
-    """Those of the jobs that are still in the queue; None if nobody could say."""
+    """See `AskJobs`."""
     out = _ask(["qstat", "-u", getpass.getuser()])
     if out is None:
         return None

@@ -1,23 +1,20 @@
 """Looks after the jobs of a cluster: replaces those that are gone, says what is waited for."""
 
 import logging
-import subprocess
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from espnet3.parallel.backends.job import Submission, Submissions
-from espnet3.parallel.backends.jobqueue import Scheduler
-from espnet3.parallel.backends.queues import JobState
+from espnet3.parallel.backends.queues import AskJobs, JobState
 from espnet3.parallel.engine.progress import duration
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 5.0  # seconds between two questions to the scheduler, which many users ask
-SUBMIT_AGAIN = 60.0  # seconds after which a refused job is submitted again
+SUBMIT_AGAIN = 30.0  # seconds after which a refused job is submitted again
 MISSED_LIMIT = 60.0  # seconds without its worker after which a job is given up if nobody can say
 SETTLE = 2.0  # seconds that a scheduler may take to list a new job
 DEAD_AT_START = 3  # so many jobs in a row that end before their worker came stop the run
@@ -27,21 +24,24 @@ TAIL = 15  # lines of a log
 class Watch(threading.Thread):
     """A thread that keeps a cluster at its number of workers.
 
+    The cluster has `log_directory`, `logs_of` a job and `cancel` for jobs beside what Dask gives it.
+
     Attributes:
         fatal: why no more workers will come; "" while all is well.
     """
 
     def __init__(
-        self, cluster: Any, scheduler: Scheduler, submissions: Submissions, n_workers: int
+        self, cluster: Any, ask: AskJobs | None, submissions: Submissions, n_workers: int
     ) -> None:
         super().__init__(name="espnet3-watch", daemon=True)
         self.fatal = ""
         self._cluster = cluster
-        self._ask = scheduler.jobs
+        self._ask = ask
         self._submissions = submissions
         self._n_workers = n_workers
         self._states: Mapping[str, JobState] | None = None
         self._dead_at_start = 0
+        self._told: set[str] = set()
         self._closed = threading.Event()
 
     def stop(self) -> None:
@@ -65,7 +65,7 @@ class Watch(threading.Thread):
         for job in list(self._submissions.jobs.values()):
             since = duration(now - job.at)
             if job.job_id is None:
-                lines.append(f"a job was refused: {job.refusal}")
+                lines.append(f"a job was refused {since} ago: {job.refusal}")
             elif not self._is_there(job):
                 state = states.get(job.job_id)
                 lines.append(f"job {job.job_id} {state or 'submitted'} for {since}")
@@ -76,10 +76,8 @@ class Watch(threading.Thread):
         """Cancel all jobs without waiting for anything else."""
         self._closed.set()
         ids = [job.job_id for job in list(self._submissions.jobs.values()) if job.job_id]
-        command = self._cluster.job_cls.cancel_command.split()
         if ids:
-            with suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run([*command, *ids], capture_output=True, timeout=10.0, check=False)
+            self._cluster.cancel(ids)
 
     def _is_there(self, job: Submission) -> bool:
         return job.name in self._cluster.scheduler.aliases
@@ -91,6 +89,7 @@ class Watch(threading.Thread):
                 job.joined, job.missed_since = True, None
                 self._dead_at_start = 0
             elif job.job_id is None:
+                self._tell_of_refusal(job.refusal)
                 if now - job.at > SUBMIT_AGAIN:
                     again.append(job)
             else:
@@ -101,6 +100,13 @@ class Watch(threading.Thread):
         again += [job for job in missing if job.job_id in asked and self._is_over(job, now)]
         if again and not self._closed.is_set() and not self.fatal:
             self._cluster.loop.add_callback(self._submit_again, again)
+
+    def _tell_of_refusal(self, words: str) -> None:
+        if words not in self._told:
+            self._told.add(words)
+            logger.warning(
+                "a job was refused, and is submitted again every %.0f s: %s", SUBMIT_AGAIN, words
+            )
 
     def _is_over(self, job: Submission, now: float) -> bool:
         """Whether a job whose worker is not there will not bring one any more."""
@@ -137,7 +143,7 @@ class Watch(threading.Thread):
     def _tail(self, job: Submission) -> str:
         directory = self._cluster.log_directory
         lines: list[str] = []
-        for path in sorted(Path(directory).glob(f"*{job.job_id}*")):
+        for path in self._cluster.logs_of(job.job_id):
             with suppress(OSError):
                 lines += path.read_text(errors="replace").splitlines()[-TAIL:]
         if not lines:

@@ -7,6 +7,7 @@ commit and report first, and it leaves by itself shortly before its walltime.
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _work(
     scheduler: str,
     drain_after: float | None,
+    leave_at_eof: bool,
     tls_ca_file: str | None,
     tls_cert: str | None,
     tls_key: str | None,
@@ -63,6 +65,8 @@ async def _work(
         loop.add_signal_handler(number, nanny.leave, f"signal {number.name}")
     if drain_after is not None:
         loop.call_later(drain_after, nanny.leave, "its walltime is near")
+    if leave_at_eof:
+        loop.add_reader(0, _read_until_eof, loop, nanny)
     try:
         await nanny
     except BaseException:
@@ -70,6 +74,12 @@ async def _work(
             raise
     with suppress(asyncio.CancelledError):
         await nanny.finished()  # type: ignore[no-untyped-call]
+
+
+def _read_until_eof(loop: asyncio.AbstractEventLoop, nanny: Any) -> None:
+    if not os.read(0, 4096):
+        loop.remove_reader(0)
+        nanny.leave("whoever started it has hung up")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
     parser.add_argument("--drain-after", type=float, help="seconds after which it leaves by itself")
+    parser.add_argument("--leave-at-eof", action="store_true", help="leave when stdin ends")
     return parser
 
 
