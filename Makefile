@@ -35,7 +35,7 @@ test-only: $(VENV)/.with-dev
 	$(BIN)/python -m pytest -n $(JOBS) --cov
 
 test-clusters: $(VENV)/.with-dev
-	$(BIN)/python -m pytest -m clusters tests/clusters
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m clusters tests/clusters
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python -m benchmarks

@@ -87,9 +87,14 @@ def get_parallel_config() -> "DictConfig | None":
     from omegaconf import OmegaConf
 
     parallel = _settings[0]
-    return OmegaConf.create(
-        {"env": parallel.env, "n_workers": parallel.n_workers, "options": dict(parallel.options)}
-    )
+    block = {
+        "env": parallel.env,
+        "n_workers": parallel.n_workers,
+        "options": dict(parallel.options),
+        "worker_start_timeout": parallel.worker_start_timeout,
+        "security": parallel.security,
+    }
+    return OmegaConf.create({key: value for key, value in block.items() if value is not None})
 
 
 def get_settings() -> tuple[ParallelConfig, RunConfig]:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,23 +21,29 @@ LABS = Path(__file__).with_name("labs")
 WORKLOADS = Path(__file__).parents[1] / "parallel"
 sys.path.insert(0, str(WORKLOADS))
 
-DAEMONS = {"slurmctld", "slurmd", "munged", "sge_qmaster", "sge_execd", "pbs_server", "mbatchd"}
-CONFIGURED = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/etc/pbs.conf")
-VARIABLES = ("SLURM_CONF", "SLURM_JOB_ID", "SGE_ROOT", "LSF_ENVDIR", "PBS_CONF_FILE")
+CONFIGURED = {
+    "slurm": (
+        {"slurmctld", "slurmd", "munged"},
+        ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf"),
+        ("SLURM_CONF", "SLURM_JOB_ID"),
+    ),
+    "sge": ({"sge_qmaster", "sge_execd"}, (), ("SGE_ROOT",)),
+    "ssh": (set(), (), ()),
+}
+"""Daemons, files and variables that tell of a scheduler that is not ours."""
 
 
-def refusal():
-    """Why no scheduler may be brought up here; None if it may."""
+def refusal(name):
+    """Why no lab of that name may be brought up here; None if it may."""
     if os.environ.get("CI") != "true" and os.environ.get("LAB") != "1":
         return "these tests start schedulers on this machine: set LAB=1 if it is meant for that"
     if os.geteuid() != 0:
         return "schedulers are started as root"
-    found = [path for path in CONFIGURED if Path(path).exists()]
-    found += [f"${name}" for name in VARIABLES if name in os.environ]
-    found += sorted(DAEMONS & set(running()))
-    if found:
-        return f"this host has a scheduler already: {', '.join(found)}"
-    return None
+    daemons, files, variables = CONFIGURED[name]
+    found = [path for path in files if Path(path).exists()]
+    found += [f"${variable}" for variable in variables if variable in os.environ]
+    found += sorted(daemons & set(running()))
+    return f"this host has {name} already: {', '.join(found)}" if found else None
 
 
 def running():
@@ -51,16 +56,16 @@ def running():
 
 @pytest.fixture(scope="session")
 def lab_dir():
-    why = refusal()
-    if why:
-        pytest.exit(why, returncode=2)
     with tempfile.TemporaryDirectory(prefix="espnet3-lab-") as path:
         os.chmod(path, 0o755)
         yield Path(path)
 
 
-def lab(name, lab_dir):
-    """Start and stop one lab."""
+def lab(name, lab_dir, **variables):
+    """Start and stop one lab; meanwhile, these environment variables are set."""
+    why = refusal(name)
+    if why:
+        pytest.fail(why)
     environ = {**os.environ, "LAB_DIR": str(lab_dir)}
 
     def call(verb):
@@ -71,32 +76,24 @@ def lab(name, lab_dir):
             pytest.fail(f"{name}.sh {verb}: {done.stdout}{done.stderr}")
 
     call("install")
-    try:
-        call("start")
-        yield
-    finally:
-        call("stop")
-
-
-def with_variables(**variables):
-    patch = pytest.MonkeyPatch()
-    for name, value in variables.items():
-        patch.setenv(name, value)
-    return patch
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in variables.items():
+            patch.setenv(variable, value)
+        try:
+            call("start")
+            yield
+        finally:
+            call("stop")
 
 
 @pytest.fixture(scope="session")
 def slurm_lab(lab_dir):
-    patch = with_variables(SLURM_CONF=str(lab_dir / "slurm" / "slurm.conf"))
-    yield from lab("slurm", lab_dir)
-    patch.undo()
+    yield from lab("slurm", lab_dir, SLURM_CONF=str(lab_dir / "slurm" / "slurm.conf"))
 
 
 @pytest.fixture(scope="session")
 def sge_lab(lab_dir):
-    patch = with_variables(SGE_ROOT="/var/lib/gridengine", SGE_CELL="default")
-    yield from lab("sge", lab_dir)
-    patch.undo()
+    yield from lab("sge", lab_dir, SGE_ROOT="/var/lib/gridengine", SGE_CELL="default")
 
 
 @pytest.fixture(scope="session")
@@ -158,21 +155,3 @@ def start_driver(log, out):
     for process in started:
         process.kill()
         process.wait()
-
-
-@pytest.fixture
-def figures(record_property):
-    """Keep a figure, and show it in pytest's report."""
-
-    def note(name, value):
-        record_property(name, value)
-        sys.stderr.write(f"\n[figure] {name}: {value}\n")
-
-    return note
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _say_how_long():
-    began = time.monotonic()
-    yield
-    sys.stderr.write(f"\n[figure] tests/clusters: {time.monotonic() - began:.0f} s\n")

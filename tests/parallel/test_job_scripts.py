@@ -12,8 +12,9 @@ import yaml
 
 from espnet3.errors import ConfigError
 from espnet3.parallel import clusters
-from espnet3.parallel.backends import jobqueue, queues, walltime
+from espnet3.parallel.backends import jobqueue, queues, ssh_options, walltime
 from espnet3.parallel.backends.jobqueue import SCHEDULERS, job_script
+from espnet3.parallel.backends.ssh import ssh_command
 from espnet3.parallel.config import ParallelConfig, parse_parallel
 from espnet3.parallel.worker.entry import _parser
 
@@ -212,6 +213,36 @@ def test_the_documented_block_makes_a_job_script(env, tmp_path):
     parallel, _ = parse_parallel(block["parallel"])
     assert parallel.env == env
     assert "worker.entry tcp://" in job_script(env, parallel.options, tmp_path)
+
+
+def test_ssh_runs_the_same_entry_in_any_login_shell(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
+    block = yaml.safe_load(
+        page.partition("<!-- backend: ssh -->\n```yaml\n")[2].partition("```")[0]
+    )
+    parallel, _ = parse_parallel(block["parallel"])
+    options = {**ssh_options.DEFAULTS, **parallel.options, "job_script_prologue": ["echo 'a b'"]}
+    *ssh, host, command = ssh_command("node1", "tcp://driver:1", "ssh-0", options)
+    assert (ssh, host) == (["ssh", "-o", "BatchMode=yes"], "node1")
+    script = shlex.split(command.removeprefix("exec sh -c "))[0].splitlines()
+    assert "export OMP_NUM_THREADS=4" in script
+    assert script[-2] == "echo 'a b'"
+    arguments = _parser().parse_args(shlex.split(script[-1].partition("worker.entry ")[2]))
+    assert (arguments.name, arguments.leave_at_eof) == ("ssh-0", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "parallel.options.hosts: is not set"),
+        ({"hosts": "node1"}, "must be a list of host names"),
+        ({"hosts": ["a"], "memry": 1}, "ssh has no such option; did you mean memory?"),
+        ({"hosts": ["a"], "cores": 0}, "must be a whole number"),
+    ],
+)
+def test_ssh_options_are_checked(options, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        parse_parallel({"env": "ssh", "security": False, "options": options})
 
 
 @pytest.mark.parametrize("env", SCHEDULERS)

@@ -24,7 +24,8 @@ TAIL = 15  # lines of a log
 class Watch(threading.Thread):
     """A thread that keeps a cluster at its number of workers.
 
-    The cluster has `log_directory`, `logs_of` a job and `cancel` for jobs beside what Dask gives it.
+    Beside what Dask gives it, the cluster has `log_directory`, `logs_of` a job, and `cancel` for
+    jobs.
 
     Attributes:
         fatal: why no more workers will come; "" while all is well.
