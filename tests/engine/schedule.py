@@ -12,7 +12,7 @@ from typing import Any
 from sim_world import Items, Weather, World
 from simulation import Call, Driver
 
-from espnet3.errors import IdentityChanged, RunFailed, RunStopped
+from espnet3.errors import RunFailed, RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.manifest import Manifest
 
@@ -82,7 +82,7 @@ class Schedule:
         self._remember_whose_run_it_is()
 
     def _remember_whose_run_it_is(self) -> None:
-        """The calls to come are those that the run which is there now was made, or accepted, for."""
+        """The calls to come are those that the run there was made, or accepted, for."""
         manifest = Manifest.read(self.world.run_dir)
         if manifest is not None:
             n = len(self.items)

@@ -36,7 +36,6 @@ from espnet3.parallel.engine.run import Run
 from espnet3.parallel.engine.shards import read_done
 
 
-
 @dataclass(frozen=True)
 class Call:
     """What a driver is called with that tells one run from another.
@@ -77,7 +76,7 @@ class Driver:
         durations: list[float] | None = None,
         config: RunConfig | None = None,
         resume: bool = True,
-        call: Call = Call(),  # noqa: B008  (frozen)
+        call: Call = Call(),
         weather: Weather = CALM,
         watched: bool = True,
     ) -> None:
@@ -156,7 +155,8 @@ class Driver:
             self._go_on()
         except (IdentityChanged, OwnershipLost, RunFailed, RunStopped, RunInUse) as error:
             self._end(error)
-        assert superseded is None or superseded == self._written(), "wrote after somebody else took over"
+        untouched = superseded is None or superseded == self._written()
+        assert untouched, "wrote after somebody else took over"
 
     def _is_superseded(self) -> bool:
         return hasattr(self, "run") and ledger_path(self.world.run_dir, self.run.epoch + 1).exists()

@@ -94,7 +94,7 @@ class Place:
                 for number in range(10_000):
                     (self.small_disk / "many" / str(number)).touch()
             return
-        with (self.small_disk / "filler").open("ab", buffering=0) as f:
+        with suppress(OSError), (self.small_disk / "filler").open("ab", buffering=0) as f:
             with suppress(OSError):
                 while f.write(bytes(4096)) == 4096:
                     pass

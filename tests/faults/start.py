@@ -179,9 +179,21 @@ class Start:
             await_that(lambda: "most recent call first" in self.text, 5)
             raise Broken(f"start {self.number} does not end:\n{self.text[-6000:]}") from None
         if not await_that(lambda: not self.members(), ORPHAN_LIMIT):
-            raise Broken(f"start {self.number} left orphans: {self.members()}")
+            raise Broken(f"start {self.number} left orphans: {self._told_of(self.members())}")
         self.place.say(f"start {self.number} ended with {status} {self.outcome['kind']}")
         return status
+
+    @staticmethod
+    def _told_of(pids: list[int]) -> str:
+        """What processes are, for a message."""
+        told = []
+        for pid in pids:
+            with suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                waits = Path(f"/proc/{pid}/wchan").read_text()
+                told.append(f"{pid} (state {state[0]}, parent {state[1]}, in {waits}): {command}")
+        return "\n".join(told)
 
     def kill_all(self) -> None:
         """End whatever is left of it, for a life that is over."""

@@ -1,7 +1,13 @@
 """Loaded by every Dask worker process at its start."""
 
+import ctypes
+import multiprocessing
+import os
 import signal
+from contextlib import suppress
 from typing import Any
+
+_PR_SET_PDEATHSIG = 1
 
 
 def dask_setup(worker: Any) -> None:
@@ -16,3 +22,18 @@ def dask_setup(worker: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
         signal.signal(number, end_soon)
+    _die_with_parent()
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end this process when the one that started it is gone.
+
+    Dask's worker sees that by itself, but not while C code holds the GIL, which may be for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    with suppress(OSError, AttributeError):  # no Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent.pid:  # it was gone before
+        os._exit(128 + signal.SIGKILL)
