@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError, RunStopped
-from espnet3.parallel.backends import local
+from espnet3.parallel.backends import batch, jobqueue, local, ssh_options
 from espnet3.parallel.config import ParallelConfig
+from espnet3.parallel.worker.settings import WORKER_SETTINGS
 
 logger = logging.getLogger(__name__)
 
@@ -24,39 +26,58 @@ DASK_SETTINGS: dict[str, Any] = {
     "distributed.scheduler.work-stealing": False,
     # C code that holds the GIL for minutes is no dead worker.
     "distributed.scheduler.worker-ttl": None,
-    # A daemonic process may have no children, but DataLoader workers are some.
-    "distributed.worker.daemon": False,
-    "distributed.worker.preload": ["espnet3.parallel.worker.preload"],
-    "distributed.worker.profile.enabled": False,
-    # Whoever can reach a web server could see what runs.
-    "distributed.http.routes": [],
+    **WORKER_SETTINGS,
 }
 
 LASTING_SETTINGS = {
     # Dask gives up a worker for good if its name is missing 15 s after a death, a later one's
-    # restart included. It reads this at each death, so it must stay set.
+    # restart included: it cancels the job, a queued one too. It reads this at each death, so it
+    # must stay set.
     "distributed.deploy.lost-worker-timeout": "1000 days",
 }
 
 
-def start_cluster(config: ParallelConfig) -> Any:
+def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
     """Start the cluster that `config` describes.
 
+    Args:
+        config: where the workers run.
+        logs: where a batch scheduler puts the logs of jobs, unless `options` say it.
+
     Returns:
-        A running `distributed.deploy.Cluster`; whoever asked for it closes it.
+        A running `distributed.deploy.Cluster`; whoever asked for it closes it. A cluster of batch
+        jobs may have no worker yet.
 
     Raises:
-        ConfigError: if the backend is not built yet, or the program cannot be imported by workers.
-        RunStopped: if the workers could not start.
+        ConfigError: if the backend is not built yet, its options are wrong, jobs cannot be
+            submitted from here, or the program cannot be imported by workers.
+        RunStopped: if the workers could not start, or their jobs are refused.
     """
     import dask
     import distributed  # noqa: F401  (loads its defaults, which ours are laid over)
 
-    if config.env != "local":
-        raise ConfigError(f"env: {config.env} is not built yet in this version (only local)")
+    if config.env not in ("local", "ssh", *jobqueue.SCHEDULERS):
+        raise ConfigError(f"env: {config.env} is not built yet in this version")
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    if config.env == "local":
+        return _start_local(config)
+    logs = logs or Path("logs").absolute()
+    if config.env == "ssh":
+        from espnet3.parallel.backends import ssh
+
+        ssh_options.check(config.options)
+        with _starting, dask.config.set(DASK_SETTINGS), _without_sigint():
+            return ssh.make_cluster(config, logs)
+    jobqueue.cluster_class(config.env)  # loads its defaults, too
+    with _starting, dask.config.set(DASK_SETTINGS), _without_sigint():
+        return batch.make_cluster(config, logs)
+
+
+def _start_local(config: ParallelConfig) -> Any:
+    import dask
+
     # BLAS and OpenMP read these when a process loads them, so they must be there before it starts.
     settings = {
         **DASK_SETTINGS,
@@ -81,9 +102,9 @@ def start_cluster(config: ParallelConfig) -> Any:
 
 
 @contextmanager
-def open_cluster(config: ParallelConfig) -> Iterator[Any]:
+def open_cluster(config: ParallelConfig, logs: Path | None = None) -> Iterator[Any]:
     """A cluster for the length of a `with` block."""
-    cluster = start_cluster(config)
+    cluster = start_cluster(config, logs)
     try:
         yield cluster
     finally:
@@ -103,13 +124,16 @@ class Session:
         self._guard = threading.RLock()
 
     @contextmanager
-    def use(self, config: ParallelConfig) -> Iterator[Any]:
-        """The running cluster for `config`, which stays open at least for this `with` block."""
+    def use(self, config: ParallelConfig, logs: Path | None = None) -> Iterator[Any]:
+        """The running cluster for `config`, which stays open at least for this `with` block.
+
+        The logs of its jobs are where the first user wanted them.
+        """
         with self._guard:  # another thread may be asking too
             self._users.append(config)
         try:
             with self._guard:
-                cluster = self._find(config) or self._start(config)
+                cluster = self._find(config) or self._start(config, logs)
             yield cluster
         finally:
             with self._guard:
@@ -123,12 +147,12 @@ class Session:
     def _find(self, config: ParallelConfig) -> Any:
         return next((cluster for known, cluster in self._open if known == config), None)
 
-    def _start(self, config: ParallelConfig) -> Any:
+    def _start(self, config: ParallelConfig, logs: Path | None) -> Any:
         for known, cluster in list(self._open):
             if known not in self._users:
                 self._open.remove((known, cluster))
                 cluster.close()
-        cluster = start_cluster(config)
+        cluster = start_cluster(config, logs)
         self._open.append((config, cluster))
         return cluster
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from espnet3.errors import ConfigError
 from espnet3.parallel import config_check
+from espnet3.parallel.wording import shown
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,11 @@ class ParallelConfig:
         env: The backend that starts the workers. ``local`` is this machine.
         n_workers: How many worker processes. ``local`` with 1 runs inside the driver's process.
         options: Keyword arguments of the Dask cluster class behind ``env``.
-        worker_start_timeout: Seconds to wait for the first worker.
+        worker_start_timeout: Seconds without any worker that end a run; null waits for batch jobs
+            as long as they are queued.
         adaptive: Bounds between which the number of workers follows the work.
-        security: Whether Dask's connections are encrypted and authenticated.
+        security: Whether Dask's connections are encrypted and authenticated; false allows
+            connections to other hosts without.
     """
 
     env: str = "local"
@@ -113,7 +116,9 @@ def parse_parallel(
     ]
     if where.get("options") is None:
         where.pop("options", None)  # `options:` with nothing behind it
-    problems += config_check.env_options(where.get("env", ParallelConfig.env), where.get("options"))
+    env = where.get("env", ParallelConfig.env)
+    problems += config_check.env_options(env, where.get("options"))
+    problems += config_check.security(env, where.get("security"))
     if problems:
         raise ConfigError(config_check.report(source, problems))
     return ParallelConfig(**_as_floats(where)), RunConfig(**_as_floats({**how, **known}))
@@ -136,8 +141,7 @@ def _read_block(block: Any, name: str, source: str, problems: list[str]) -> dict
         return {}
     if not isinstance(plain, dict):
         problems.append(
-            f"{name}: must be a block of keys, as in `{name}: {{...}}`, "
-            f"not {config_check.shown(plain)}"
+            f"{name}: must be a block of keys, as in `{name}: {{...}}`, not {shown(plain)}"
         )
         return {}
     return plain

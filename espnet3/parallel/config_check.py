@@ -9,22 +9,24 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from espnet3.parallel.wording import nearest, shown
+
 ENVS: dict[str, bool] = {
     "local": True,
     "local_gpu": False,
-    "slurm": False,
-    "pbs": False,
-    "sge": False,
-    "lsf": False,
-    "htcondor": False,
-    "moab": False,
-    "oar": False,
-    "ssh": False,
+    "slurm": True,
+    "pbs": True,
+    "sge": True,
+    "lsf": True,
+    "htcondor": True,
+    "moab": True,
+    "oar": True,
+    "ssh": True,
     "kube": False,
 }
 """Every env by name, and whether it is built."""
 
-NOT_BUILT_KEYS = frozenset({"worker_start_timeout", "adaptive", "security", "prefetch"})
+NOT_BUILT_KEYS = frozenset({"adaptive", "prefetch"})
 """Keys of the schema that nothing obeys yet; any value other than null is refused."""
 
 _OPTIONS = "a keyword of the cluster class: put it under parallel.options"
@@ -116,30 +118,6 @@ RULES: dict[str, tuple[str, Check]] = {
 """What each key must be, in words and as a check."""
 
 
-def shown(value: Any) -> str:
-    """A value as an error quotes it: with its kind where that is what is wrong."""
-    text = repr(value)
-    text = text if len(text) <= 80 else text[:77] + "..."
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the text {text}"
-    return f"{text} ({type(value).__name__})"
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint at the valid name nearest to ``name``, or at all of them where they are few."""
-    import difflib  # only ever needed for an error
-
-    valid = sorted(valid)
-    matches = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.6)
-    if matches:
-        return f"did you mean {matches[0]}?"
-    return f"valid: {', '.join(valid)}" if len(valid) <= 20 else "nothing valid is spelled like it"
-
-
 def unknown_keys(
     block: str, keys: Iterable[Any], valid: Sequence[str], elsewhere: Collection[str] = ()
 ) -> list[str]:
@@ -164,6 +142,8 @@ def values(block: str, keys: Mapping[str, Any]) -> list[str]:
             problems.append(f"{block}.{key}: must be {must_be}, not {shown(value)}{_hint(value)}")
         elif key == "env":
             problems += _env(block, value)
+        elif key == "security" and value is True:
+            problems.append(f"{block}.security: TLS is not built yet in this version; leave it out")
         elif key in NOT_BUILT_KEYS and value is not None:
             problems.append(f"{block}.{key}: not built yet in this version; leave it out")
     return problems
@@ -197,6 +177,14 @@ def env_options(env: Any, options: Any) -> list[str]:
 
     The cluster class is imported only where there are options to check.
     """
+    if isinstance(env, str) and env != "local" and ENVS.get(env):
+        from espnet3.parallel.backends import jobqueue, ssh_options
+
+        if not _or_null(_mapping)(options):
+            return []
+        if env == "ssh":
+            return ssh_options.option_problems(options or {})
+        return jobqueue.option_problems(env, options or {})
     if env != "local" or not options or not _mapping(options):
         return []  # a wrong env or a wrong kind is reported by `values`
     valid = _local_options()
@@ -216,6 +204,16 @@ def env_options(env: Any, options: Any) -> list[str]:
                 f"{name}: LocalCluster has no such option; {nearest(key, [*valid, *_OURS_LOCAL])}"
             )
     return problems
+
+
+def security(env: Any, value: Any) -> list[str]:
+    """Refuse connections to other hosts that nothing protects, unless that is asked for."""
+    if env == "local" or not isinstance(env, str) or not ENVS.get(env) or value is False:
+        return []
+    return [
+        f"parallel.security: env: {env} opens ports, and whoever reaches them can run code as you: "
+        "there is no TLS in this version. On a network that you trust, write `security: false`"
+    ]
 
 
 _ONE_LEASE = (

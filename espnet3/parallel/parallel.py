@@ -10,6 +10,8 @@ from espnet3.errors import ConfigError
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from distributed import Client
     from omegaconf import DictConfig
 
@@ -85,9 +87,14 @@ def get_parallel_config() -> "DictConfig | None":
     from omegaconf import OmegaConf
 
     parallel = _settings[0]
-    return OmegaConf.create(
-        {"env": parallel.env, "n_workers": parallel.n_workers, "options": dict(parallel.options)}
-    )
+    block = {
+        "env": parallel.env,
+        "n_workers": parallel.n_workers,
+        "options": dict(parallel.options),
+        "worker_start_timeout": parallel.worker_start_timeout,
+        "security": parallel.security,
+    }
+    return OmegaConf.create({key: value for key, value in block.items() if value is not None})
 
 
 def get_settings() -> tuple[ParallelConfig, RunConfig]:
@@ -132,11 +139,17 @@ def in_session() -> bool:
 
 
 @contextmanager
-def shared_cluster(config: ParallelConfig) -> Iterator[Any]:
-    """The session's cluster for `config`, or one of its own outside any session."""
+def shared_cluster(config: ParallelConfig, logs: "Path | None" = None) -> Iterator[Any]:
+    """The session's cluster for `config`, or one of its own outside any session.
+
+    Args:
+        config: where the workers run.
+        logs: where the logs of batch jobs go if the cluster is started here.
+    """
     from espnet3.parallel.clusters import open_cluster
 
-    with _session.use(config) if _session is not None else open_cluster(config) as cluster:
+    started = open_cluster(config, logs) if _session is None else _session.use(config, logs)
+    with started as cluster:
         yield cluster
 
 

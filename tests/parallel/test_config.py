@@ -123,14 +123,11 @@ def test_a_block_that_is_no_mapping_is_refused() -> None:
 @pytest.mark.parametrize("env", [env for env, built in ENVS.items() if not built])
 def test_envs_that_are_not_built_are_refused_by_name(env: str) -> None:
     message = refusal({"env": env, "options": {"queue": "batch"}})
-    assert message.endswith(f"parallel.env: {env} is not built yet in this version (only local)")
+    assert f"parallel.env: {env} is not built yet in this version (only local, slurm, " in message
 
 
 NOT_BUILT_VALUES = {
-    "worker_start_timeout": 60,
     "adaptive": {"minimum": 1},
-    "security": False,
-    "unit_timeout": 30.0,
     "prefetch": True,
 }
 
@@ -139,6 +136,17 @@ NOT_BUILT_VALUES = {
 def test_keys_that_are_not_built_are_refused_by_name(key: str) -> None:
     assert f"parallel.{key}: not built yet" in refusal({key: NOT_BUILT_VALUES[key]})
     assert parse_parallel({key: None}) == parse_parallel(None)
+
+
+def test_a_cluster_without_tls_needs_a_word_that_says_so() -> None:
+    block: dict[str, Any] = {"env": "slurm", "options": {"memory": "4GB"}}
+    for security in ({}, {"security": None}):
+        message = refusal({**block, **security})
+        assert "parallel.security: env: slurm opens ports" in message
+        assert "`security: false`" in message
+    assert "TLS is not built yet" in refusal({**block, "security": True})
+    assert parse_parallel({**block, "security": False})[0].security is False
+    assert parse_parallel({"security": False})[0].security is False
 
 
 @pytest.mark.parametrize(

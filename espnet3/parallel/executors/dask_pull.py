@@ -43,15 +43,24 @@ def run_on_cluster(
             f"{job.provider} or {job.runner.__name__} cannot be sent to workers ({error}); what "
             "build_worker_setup_fn() returns may capture a config, but no lock, file or model"
         ) from error
-    with shared_cluster(parallel) as cluster, Client(cluster) as client:
+    with (
+        shared_cluster(parallel, job.run_dir / "logs") as cluster,
+        Client(cluster) as client,
+    ):
         hub = Hub(cluster.scheduler, job.token)
         hub.install()
-        driver = Driver(run, job, items, client, hub, blob, interruption)
+        watch = getattr(cluster, "watch", None)  # of batch jobs
+        driver = Driver(
+            run, job, items, client, hub, blob, interruption, watch, parallel.worker_start_timeout
+        )
         interruption.drain = lambda: hub.inbox.put(Interrupted())
         try:
             driver.work()
         except KeyboardInterrupt:
-            driver.kill_workers()
+            if watch is None:
+                driver.kill_workers()
+            else:
+                watch.cancel_all()
             interruption.end_at_once()
             raise
         finally:

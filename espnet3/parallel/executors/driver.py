@@ -1,6 +1,7 @@
 """The driver of a run on workers: takes the hub's events one by one and decides what follows."""
 
 import logging
+import math
 import os
 import queue
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from espnet3.errors import ConfigError, EnvBuildError, RunStopped
+from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
@@ -35,7 +37,9 @@ from espnet3.parallel.worker.serve import serve
 logger = logging.getLogger(__name__)
 
 SAY_EVERY = 30.0  # seconds between two lines about what is waited for
-NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run
+NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run on this machine
+SAY_FIRST = 8.0  # seconds before the first of them about batch jobs
+WATCH_EVERY = 1.0  # seconds between two looks at what is known of batch jobs
 TELL_LIMIT = 2.0  # seconds that a nanny has to say how its worker ended; it may be gone, too
 
 
@@ -54,6 +58,10 @@ class Driver:
     hub: Hub
     blob: bytes
     interruption: Interruption
+    watch: Watch | None = None
+    """Of batch jobs, which may wait in a queue for long."""
+    start_timeout: float | None = None
+    """Seconds without any worker that end the run; None for those that fit the backend."""
     workers: dict[str, Worker] = field(default_factory=dict)
     dying: dict[str, Worker] = field(default_factory=dict)
     """Gone, but nobody has said yet how they ended."""
@@ -62,13 +70,19 @@ class Driver:
 
     def work(self) -> None:
         """Serve workers until nothing is out and nothing is left."""
+        limit = self.start_timeout or (NO_WORKER_LIMIT if self.watch is None else math.inf)
         last_seen = last_heard = time.monotonic()
+        if self.watch is not None:  # a queue is told of soon, as it may last
+            last_heard -= SAY_EVERY - SAY_FIRST
         while not self.run.over:
             now = time.monotonic()
             if self.workers:
                 last_seen = now
-            elif now - last_seen > NO_WORKER_LIMIT:
-                raise RunStopped(f"no worker came within {NO_WORKER_LIMIT:.0f} s")
+            elif self.watch is not None and self.watch.fatal:
+                raise RunStopped(self.watch.fatal)
+            elif now - last_seen > limit:
+                why = f": {self.watch.waited_for()}" if self.watch is not None else ""
+                raise RunStopped(f"no worker came within {limit:.0f} s{why}")
             try:
                 self._handle(self.hub.inbox.get(timeout=self._patience()))
                 last_heard = now
@@ -176,7 +190,10 @@ class Driver:
             if not worker.useless:
                 self.run.lost_idle()
         else:
-            in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
+            in_flight = None
+            # A nanny that is silent went down with its job: for no item's fault.
+            if self.watch is None or worker.status is not None:
+                in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
             logger.warning(
                 "worker %s %s; its positions %d-%d are dealt again",
                 worker.name, worker.death.how or "died", worker.lease.first, worker.lease.stop - 1,
@@ -208,6 +225,10 @@ class Driver:
         """Seconds until there is something to look at, even if nobody says anything."""
         limit = self.run.config.unit_timeout
         watching = SAY_EVERY if limit is None else min(SAY_EVERY, max(0.02, limit / 10))
+        if self.watch is not None:
+            watching = min(watching, WATCH_EVERY)
+        elif self.start_timeout is not None:
+            watching = min(watching, self.start_timeout)
         return min(watching, TELL_LIMIT) if self.dying else watching
 
     def _give_up(self, worker: Worker, why: str) -> None:
@@ -266,4 +287,5 @@ class Driver:
             n = len(self.workers)
             logger.info("waiting for %d workers to build their env (%s)", n, self.job.provider)
             return
-        logger.warning("waiting for a worker; there is none")
+        why = self.watch.waited_for() if self.watch is not None else "there is none"
+        logger.warning("waiting for a worker: %s", why)

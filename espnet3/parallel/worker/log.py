@@ -64,6 +64,12 @@ def own_log(run_dir: Path, worker: str) -> Iterator[str]:
         os.close(log)
 
 
+JOB_ID_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID")
+"""Where batch schedulers tell a job its id."""
+
+
 def _header(worker: str) -> bytes:
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"--- {now} worker {worker} on {os.uname().nodename}, pid {os.getpid()}\n".encode()
+    job = next((f"job {os.environ[name]}, " for name in JOB_ID_VARIABLES if name in os.environ), "")
+    where = f"on {os.uname().nodename}, {job}pid {os.getpid()}"
+    return f"--- {now} worker {worker} {where}\n".encode()

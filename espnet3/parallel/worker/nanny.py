@@ -1,5 +1,7 @@
 """The process beside a worker that starts it again, and tells the driver how it ended."""
 
+import asyncio
+import logging
 import os
 import signal
 from contextlib import suppress
@@ -7,6 +9,8 @@ from typing import Any
 
 from distributed import Nanny
 from distributed.core import Status
+
+logger = logging.getLogger(__name__)
 
 ENDED = "espnet3-worker-ended"
 """Topic of the scheduler's events `{"worker": address, "status": exit code}`."""
@@ -17,6 +21,25 @@ class LeaseNanny(Nanny):
 
     Only the parent of a process learns that. A negative status is the number of a signal.
     """
+
+    leaving: "asyncio.Task[None] | None" = None
+    """What `leave` does, once it was called."""
+
+    def leave(self, why: str) -> None:
+        """Let the worker commit what is finished, and end with it instead of starting it again."""
+        if self.leaving is None:
+            logger.warning("leaving: %s", why)
+            self.leaving = asyncio.ensure_future(self._leave(why))
+
+    async def _leave(self, why: str) -> None:
+        self.close_gracefully(reason=why)
+        # The worker's own handler drains. It may have had the signal already, and may take long.
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+        while self.pid:
+            await asyncio.sleep(0.05)
+        await self.close(reason=why)
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
         address = self.process.worker_address if self.process is not None else None

@@ -1,0 +1,304 @@
+"""`env: slurm`, `pbs`, `sge`, ...: one table of what differs between batch schedulers.
+
+Everything that ends up in a job script is decided here, from the options and defaults that a user
+would otherwise have to know.
+"""
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espnet3.errors import ConfigError
+from espnet3.parallel.backends import queues, walltime
+from espnet3.parallel.backends.threads import THREAD_VARIABLES
+from espnet3.parallel.wording import nearest, shown
+
+ENTRY = "espnet3.parallel.worker.entry"
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """A batch scheduler.
+
+    Attributes:
+        cluster: name of its class in dask_jobqueue.
+        example: a walltime as it is written here; "" if there is none.
+        units: how a walltime is read.
+        defaults: options that only this scheduler has, or has otherwise.
+        directives: come before the user's `job_extra_directives`. `{logs}` is the log directory.
+        names: asks for the names of all queues.
+        limit: asks for the longest walltime of a queue.
+        jobs: asks for the states of jobs.
+    """
+
+    cluster: str
+    example: str = "04:00:00"
+    units: walltime.Units = field(default_factory=lambda: walltime.HMS)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    directives: Sequence[str] = ()
+    names: Callable[[], list[str] | None] | None = None
+    limit: Callable[[str | None], str | None] | None = None
+    jobs: queues.AskJobs | None = None
+
+
+SCHEDULERS: dict[str, Scheduler] = {
+    "slurm": Scheduler(
+        "SLURMCluster",
+        units=walltime.SLURM,
+        # A requeue would truncate the log.
+        directives=("--open-mode=append",),
+        names=queues.slurm_queues,
+        limit=queues.slurm_limit,
+        jobs=queues.slurm_jobs,
+    ),
+    "pbs": Scheduler("PBSCluster"),
+    "sge": Scheduler(
+        "SGECluster",
+        # A signal before SIGKILL.
+        directives=("-notify",),
+        names=queues.sge_queues,
+        limit=queues.sge_limit,
+        jobs=queues.sge_jobs,
+    ),
+    "lsf": Scheduler("LSFCluster", example="4:00", units=walltime.LSF),
+    "htcondor": Scheduler("HTCondorCluster", example="", defaults={"disk": "1GB"}),
+    "moab": Scheduler("MoabCluster", units=walltime.MOAB),
+    "oar": Scheduler(
+        "OARCluster",
+        example="4:00:00",
+        units=walltime.OAR,
+        defaults={"memory_per_core_property_name": "not_applicable"},
+        # Dask's class ignores log_directory.
+        directives=("-O {logs}/espnet3-%jobid%.out", "-E {logs}/espnet3-%jobid%.err"),
+    ),
+}
+
+_ENGINE = "the engine sets it itself"
+_SCHEDULER_SIDE = "put it under scheduler_options"
+OURS: dict[str, str] = {
+    "n_workers": "set parallel.n_workers instead",
+    "nanny": "a worker always has a nanny, which tells how it ended",
+    "security": "set parallel.security instead",
+    "protocol": "parallel.security decides it",
+    "host": _SCHEDULER_SIDE,
+    "dashboard_address": _SCHEDULER_SIDE,
+    **dict.fromkeys(
+        ("asynchronous", "loop", "job_cls", "scheduler_cls", "worker_command", "name"), _ENGINE
+    ),
+    "extra": "write worker_extra_args",
+    "job_extra": "write job_extra_directives",
+    "env_extra": "write job_script_prologue",
+    "header_skip": "write job_directives_skip",
+}
+"""Options of the cluster classes that are refused, and why."""
+
+
+def cluster_class(env: str) -> Any:
+    """The class of dask-jobqueue, without what importing it does to Ctrl-C."""
+    if "dask_jobqueue" not in sys.modules:
+        if threading.current_thread() is not threading.main_thread():
+            raise ConfigError(
+                f"env: {env} was first used outside the main thread, where dask_jobqueue cannot be "
+                "imported; import it at the top of the program"
+            )
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            import dask_jobqueue  # noqa: F401
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
+    return getattr(sys.modules["dask_jobqueue"], SCHEDULERS[env].cluster)
+
+
+def valid_options(env: str) -> set[str]:
+    """Every option that the cluster class of `env` takes and that is the user's to set."""
+    import inspect
+
+    cls = cluster_class(env)
+    names: set[str] = set()
+    for one in (*cls.__mro__, *cls.job_cls.__mro__):
+        if one.__module__.startswith("dask_jobqueue"):
+            parameters = inspect.signature(one.__init__).parameters.values()
+            names |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
+    return names - {"self", "scheduler", *OURS}
+
+
+def option_problems(env: str, options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the options of a job, one sentence each."""
+    cls, valid, problems = SCHEDULERS[env].cluster, valid_options(env), []
+    for key, value in options.items():
+        name = f"parallel.options.{key}"
+        if key in OURS:
+            problems.append(f"{name}: {OURS[key]}")
+        elif key not in valid:
+            problems.append(f"{name}: {cls} has no such option; {nearest(key, valid)}")
+        elif key == "processes" and value != 1:
+            problems.append(f"{name}: one job is one worker; raise parallel.n_workers instead")
+        elif key == "cores" and (type(value) is not int or value < 1):
+            problems.append(f"{name}: must be a whole number, 1 or more, not {shown(value)}")
+        elif key in ("worker_extra_args", "job_script_prologue") and not isinstance(value, list):
+            problems.append(f"{name}: must be a list of texts, not {shown(value)}")
+        elif key == "walltime" and value is not None:
+            problems += _walltime_problem(env, value)
+        elif key == "log_directory" and any(c.isspace() for c in str(value)):
+            problems.append(f"{name}: job scripts cannot have spaces in it ({shown(value)})")
+    if options.get("memory") is None and _dask_config(env, "memory") is None:
+        problems.append(
+            "parallel.options.memory: is not set; it is what one job may use, as in `memory: 4GB`"
+        )
+    return problems
+
+
+def _walltime_problem(env: str, value: Any) -> list[str]:
+    scheduler = SCHEDULERS[env]
+    try:
+        walltime.as_text(value, scheduler.units)
+    except ValueError:
+        return [
+            f"parallel.options.walltime: must be a number of seconds, or a text such as "
+            f'"{scheduler.example}", not {shown(value)}'
+        ]
+    return []
+
+
+def check_commands(env: str) -> None:
+    """See that this host can submit jobs.
+
+    Raises:
+        ConfigError: naming the command that is missing.
+    """
+    job = cluster_class(env).job_cls
+    for command in (job.submit_command, job.cancel_command):
+        program = command.split()[0]
+        if shutil.which(program) is None:
+            raise ConfigError(
+                f"parallel.env: {env} submits jobs with `{program}`, which is not on the PATH of "
+                f"{os.uname().nodename}; is this a host that jobs are submitted from?"
+            )
+
+
+def job_options(env: str, options: Mapping[str, Any], logs: Path) -> dict[str, Any]:
+    """All options of the cluster class, ours included.
+
+    Args:
+        env: the scheduler.
+        options: the user's.
+        logs: where job logs go unless the user says otherwise; both sides must see it.
+
+    Raises:
+        ConfigError: if options are wrong, or a walltime is missing that nobody can be asked for.
+    """
+    problems = option_problems(env, options)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    scheduler = SCHEDULERS[env]
+    given = {
+        "cores": 1,
+        "processes": 1,
+        "job_name": "espnet3",
+        # The node's own disk, as its shell sees it.
+        "local_directory": '"${TMPDIR:-/tmp}"',
+        # Python and Dask may take a minute to load from a shared disk.
+        "death_timeout": 120,
+        "log_directory": str(logs),
+        **scheduler.defaults,
+        **{key: value for key, value in options.items() if value is not None},
+    }
+    _check_queue(env, given.get("queue"))
+    given["python"] = f"exec {given.get('python', shlex.quote(sys.executable))}"
+    given["worker_command"] = ENTRY
+    extra = given.get("worker_extra_args", [])
+    if scheduler.example:
+        given["walltime"] = _walltime(env, given)
+        if given["walltime"] is None:  # Dask's class would ask for half an hour
+            given["job_directives_skip"] = [*given.get("job_directives_skip", []), "-l h_rt="]
+        else:
+            seconds = walltime.in_seconds(given["walltime"], scheduler.units)
+            if seconds > 0:
+                extra = ["--drain-after", str(walltime.drain_after(seconds)), *extra]
+    given["worker_extra_args"] = extra
+    given["job_script_prologue"] = [
+        *environment(given["cores"]),
+        *given.get("job_script_prologue", []),
+    ]
+    if scheduler.directives:
+        ours = [directive.format(logs=given["log_directory"]) for directive in scheduler.directives]
+        given["job_extra_directives"] = [*ours, *given.get("job_extra_directives", [])]
+    return given
+
+
+def _check_queue(env: str, queue: str | None) -> None:
+    ask = SCHEDULERS[env].names
+    names = ask() if queue is not None and ask is not None else None
+    # SGE takes a list of queues, each also with a host behind it; Slurm a list of partitions.
+    for one in (queue or "").split(","):
+        if names and one.partition("@")[0] not in names:
+            raise ConfigError(
+                f"parallel.options.queue: {env} has no queue {one!r}; {nearest(one, names)}"
+            )
+
+
+def _walltime(env: str, given: Mapping[str, Any]) -> str | None:
+    """The job's walltime: the user's, or the limit of its queue."""
+    scheduler = SCHEDULERS[env]
+    if "walltime" in given:
+        return walltime.as_text(given["walltime"], scheduler.units)
+    limit = scheduler.limit(given.get("queue")) if scheduler.limit else None
+    if limit is None:
+        raise ConfigError(
+            f"parallel.options.walltime: is not set, and {env} does not say how long a job may run"
+            f" in {given.get('queue') or 'its queues'}; write one, as in `walltime: "
+            f'"{scheduler.example}"`'
+        )
+    if limit == queues.NO_LIMIT:
+        # Slurm's own word for it is 0; elsewhere no directive means no limit.
+        return "0" if env == "slurm" else None
+    return limit
+
+
+def environment(cores: int) -> list[str]:
+    """Shell lines that give workers what the driver has: modules, directory, threads."""
+    lines = [f"export {name}={os.environ.get(name) or cores}" for name in THREAD_VARIABLES]
+    path = os.pathsep.join(import_path())
+    return [*lines, f"export PYTHONPATH={shlex.quote(path)}", f"cd {shlex.quote(os.getcwd())}"]
+
+
+def import_path() -> list[str]:
+    """What the driver imports from beside its installed packages, the recipe's directory first."""
+    installed = tuple(os.path.realpath(path) + os.sep for path in {sys.prefix, sys.base_prefix}) + (
+        os.path.realpath(sysconfig.get_path("stdlib")),
+    )
+    paths = (os.path.abspath(path) for path in sys.path)
+    return list(
+        dict.fromkeys(
+            path
+            for path in paths
+            if os.path.exists(path) and not os.path.realpath(path).startswith(installed)
+        )
+    )
+
+
+def job_script(env: str, options: Mapping[str, Any], logs: Path) -> str:
+    """The job script of one worker, as it would be submitted but for the driver's address."""
+    from espnet3.parallel.backends.job import job_class
+
+    given = job_options(env, options, logs)
+    for key in ("scheduler_options", "silence_logs", "shared_temp_directory"):
+        given.pop(key, None)
+    script: str = job_class(env, None)("tcp://<driver>:<port>", f"{env}-0", **given).job_script()
+    return script
+
+
+def _dask_config(env: str, key: str) -> Any:
+    import dask
+
+    cluster_class(env)
+    return dask.config.get(f"jobqueue.{env}.{key}", None)

@@ -1,0 +1,154 @@
+"""Looks after the jobs of a cluster: replaces those that are gone, says what is waited for."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from espnet3.parallel.backends.job import Submission, Submissions
+from espnet3.parallel.backends.queues import AskJobs, JobState
+from espnet3.parallel.engine.progress import duration
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 5.0  # seconds between two questions to the scheduler, which many users ask
+SUBMIT_AGAIN = 30.0  # seconds after which a refused job is submitted again
+MISSED_LIMIT = 60.0  # seconds without its worker after which a job is given up if nobody can say
+SETTLE = 2.0  # seconds that a scheduler may take to list a new job
+DEAD_AT_START = 3  # so many jobs in a row that end before their worker came stop the run
+TAIL = 15  # lines of a log
+
+
+class Watch(threading.Thread):
+    """A thread that keeps a cluster at its number of workers.
+
+    Beside what Dask gives it, the cluster has `log_directory`, `logs_of` a job, and `cancel` for
+    jobs.
+
+    Attributes:
+        fatal: why no more workers will come; "" while all is well.
+    """
+
+    def __init__(
+        self, cluster: Any, ask: AskJobs | None, submissions: Submissions, n_workers: int
+    ) -> None:
+        super().__init__(name="espnet3-watch", daemon=True)
+        self.fatal = ""
+        self._cluster = cluster
+        self._ask = ask
+        self._submissions = submissions
+        self._n_workers = n_workers
+        self._states: Mapping[str, JobState] | None = None
+        self._dead_at_start = 0
+        self._told: set[str] = set()
+        self._closed = threading.Event()
+
+    def stop(self) -> None:
+        """Submit nothing from now on."""
+        self._closed.set()
+        if self.is_alive():
+            self.join(timeout=5.0)
+
+    def run(self) -> None:
+        """The thread."""
+        while not self._closed.wait(LOOK_EVERY):
+            try:
+                self._look()
+            except Exception:  # it is to go on as long as the run does
+                logger.exception("looking after the jobs failed")
+
+    def waited_for(self) -> str:
+        """What holds the workers up that are not there, in words; "" if all are."""
+        states, now = self._states or {}, time.monotonic()
+        lines = []
+        for job in list(self._submissions.jobs.values()):
+            since = duration(now - job.at)
+            if job.job_id is None:
+                lines.append(f"a job was refused {since} ago: {job.refusal}")
+            elif not self._is_there(job):
+                state = states.get(job.job_id)
+                lines.append(f"job {job.job_id} {state or 'submitted'} for {since}")
+        more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
+        return "; ".join(lines[:3]) + more
+
+    def cancel_all(self) -> None:
+        """Cancel all jobs without waiting for anything else."""
+        self._closed.set()
+        ids = [job.job_id for job in list(self._submissions.jobs.values()) if job.job_id]
+        if ids:
+            self._cluster.cancel(ids)
+
+    def _is_there(self, job: Submission) -> bool:
+        return job.name in self._cluster.scheduler.aliases
+
+    def _look(self) -> None:
+        now, missing, again = time.monotonic(), [], []
+        for job in list(self._submissions.jobs.values()):
+            if self._is_there(job):
+                job.joined, job.missed_since = True, None
+                self._dead_at_start = 0
+            elif job.job_id is None:
+                self._tell_of_refusal(job.refusal)
+                if now - job.at > SUBMIT_AGAIN:
+                    again.append(job)
+            else:
+                job.missed_since = job.missed_since or now
+                missing.append(job)
+        asked = [job.job_id for job in missing if job.job_id and now - job.at > SETTLE]
+        self._states = self._ask(asked) if self._ask is not None and asked else None
+        again += [job for job in missing if job.job_id in asked and self._is_over(job, now)]
+        if again and not self._closed.is_set() and not self.fatal:
+            self._cluster.loop.add_callback(self._submit_again, again)
+
+    def _tell_of_refusal(self, words: str) -> None:
+        if words not in self._told:
+            self._told.add(words)
+            logger.warning(
+                "a job was refused, and is submitted again every %.0f s: %s", SUBMIT_AGAIN, words
+            )
+
+    def _is_over(self, job: Submission, now: float) -> bool:
+        """Whether a job whose worker is not there will not bring one any more."""
+        if self._is_there(job):
+            return False
+        if self._states is None:  # nobody can say: a worker that was there may be starting again
+            missed = now - (job.missed_since or now)
+            return job.joined and missed > MISSED_LIMIT
+        if job.job_id in self._states:
+            return False
+        if job.joined:
+            logger.warning("job %s (worker %s) is over; submitting another", job.job_id, job.name)
+            return True
+        self._dead_at_start += 1
+        logger.warning(
+            "job %s ended before its worker had reached the driver%s", job.job_id, self._tail(job)
+        )
+        if self._dead_at_start >= min(DEAD_AT_START, self._n_workers + 1):
+            self.fatal = (
+                f"{self._dead_at_start} jobs in a row ended before their worker had reached the "
+                f"driver at {self._cluster.scheduler_address}{self._tail(job)}"
+            )
+        return True
+
+    async def _submit_again(self, jobs: list[Submission]) -> None:
+        """Runs on the event loop, where the cluster's books are kept."""
+        if self._closed.is_set():
+            return
+        for job in jobs:
+            self._cluster.worker_spec.pop(job.name, None)
+            self._submissions.forget(job.name)
+        self._cluster.scale(self._n_workers)
+
+    def _tail(self, job: Submission) -> str:
+        directory = self._cluster.log_directory
+        lines: list[str] = []
+        for path in self._cluster.logs_of(job.job_id):
+            with suppress(OSError):
+                lines += path.read_text(errors="replace").splitlines()[-TAIL:]
+        if not lines:
+            return f"; it left no log in {directory}"
+        return f"; the end of its log in {directory}:\n" + "\n".join(
+            f"  {x}" for x in lines[-TAIL:]
+        )

@@ -1,0 +1,16 @@
+"""Dask's settings on the side of a worker, the same on every backend."""
+
+from typing import Any
+
+WORKER_SETTINGS: dict[str, Any] = {
+    # A daemonic process may have no children, but DataLoader workers are some.
+    "distributed.worker.daemon": False,
+    "distributed.worker.preload": ["espnet3.parallel.worker.preload"],
+    "distributed.worker.profile.enabled": False,
+    # Whoever can reach a web server could see what runs.
+    "distributed.http.routes": [],
+    # A paused worker would hold its lease for ever, and there is nothing to spill.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+}

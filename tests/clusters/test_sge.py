@@ -1,0 +1,79 @@
+"""On a real Grid Engine: the bytes of a local run, a job that is deleted, and a hard walltime."""
+
+import getpass
+import subprocess
+
+import pytest
+from drivers import DEADLINE, await_that
+from workloads import Lines, Provider, forwards, lines_of, notes, tell
+
+from espnet3.errors import ConfigError, RunStopped
+from espnet3.parallel.parallel import set_parallel
+
+pytestmark = [pytest.mark.clusters, pytest.mark.usefixtures("sge_lab", "_queue_is_left_empty")]
+
+
+def sge(n_workers=2, **keys):
+    options = {"memory": "500MB", "interface": "lo", "queue": "cpu.q", "walltime": "0:10:00"}
+    options |= keys.pop("options", {})
+    return {"env": "sge", "n_workers": n_workers, "security": False, "options": options, **keys}
+
+
+def queue():
+    out = subprocess.run(["qstat", "-u", getpass.getuser()], capture_output=True, text=True).stdout
+    return [line.split()[0] for line in out.splitlines()[2:]]
+
+
+@pytest.fixture
+def _queue_is_left_empty():
+    yield
+    try:
+        await_that(lambda: not queue())
+    finally:
+        subprocess.run(["qdel", "-f", "-u", getpass.getuser()], capture_output=True)
+
+
+def merged(out):
+    return (out / "text").read_bytes() + (out / "ids").read_bytes()
+
+
+def test_same_bytes_as_a_local_run(log, out):
+    set_parallel(sge(options={"walltime": None}))
+    assert Lines(Provider(log), output_dir=out)(range(60)) == lines_of(range(60))
+    assert forwards(log) == [*range(60)]
+
+
+def test_refused_jobs_are_an_error_at_once_in_the_schedulers_words(log, out):
+    set_parallel(sge(options={"queue": "cpu.k"}))
+    with pytest.raises(ConfigError, match="sge has no queue 'cpu.k'; did you mean cpu.q?"):
+        Lines(Provider(log), output_dir=out)(range(5))
+    set_parallel(sge(options={"job_extra_directives": ["-pe nope 4"]}))
+    with pytest.raises(RunStopped, match="parallel environment .?nope.? does not exist"):
+        Lines(Provider(log), output_dir=out)(range(5))
+
+
+def test_deleted_job_commits_what_it_has_and_is_replaced(log, out, start_driver):
+    tell(log, 15, "hold")
+    driver = start_driver(30, **sge(1, lease_seconds=1.0))
+    await_that(lambda: notes(log, "held"), driver)
+    (job,) = queue()
+    subprocess.run(["qdel", job], check=True, capture_output=True)
+    text = out / "logs" / f"espnet3.o{job}"
+    await_that(lambda: "leaving: signal SIGUSR2" in text.read_text(), driver)
+    tell(log, 15, None)
+    assert driver.wait(DEADLINE) == 0
+    assert forwards(log) == [*range(30)]
+    assert merged(out) == lines_of(range(30))
+
+
+def test_hard_walltime_counts_against_no_item(log, out, start_driver):
+    tell(log, 15, "hold")
+    options = {"walltime": "0:0:10", "worker_extra_args": ["--drain-after", "1000"]}
+    driver = start_driver(30, **sge(1, max_kills=1, options=options))
+    await_that(lambda: notes(log, "held"), driver)
+    (job,) = queue()
+    await_that(lambda: job not in queue(), driver)
+    tell(log, 15, None)
+    assert driver.wait(DEADLINE) == 0
+    assert merged(out) == lines_of(range(30))
+    assert not (out / "failures.jsonl").exists()

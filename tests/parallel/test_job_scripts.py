@@ -1,0 +1,288 @@
+"""What would be submitted to each batch scheduler, made by the real client library."""
+
+import os
+import re
+import shlex
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet3.errors import ConfigError
+from espnet3.parallel import clusters
+from espnet3.parallel.backends import jobqueue, queues, ssh_options, walltime
+from espnet3.parallel.backends.jobqueue import SCHEDULERS, job_script
+from espnet3.parallel.backends.ssh import ssh_command
+from espnet3.parallel.config import ParallelConfig, parse_parallel
+from espnet3.parallel.worker.entry import _parser
+
+LIMIT = {env: scheduler.example for env, scheduler in SCHEDULERS.items()}
+
+
+def options(env, **more):
+    given = {"memory": "4GB", **({"walltime": LIMIT[env]} if LIMIT[env] else {})}
+    return {**given, **more}
+
+
+@pytest.fixture(autouse=True)
+def _no_scheduler_answers(monkeypatch):
+    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: None)
+
+
+def script_of(env, tmp_path, **more):
+    script = job_script(env, options(env, **more), tmp_path / "logs")
+    return script.replace("''", "'") if env == "htcondor" else script
+
+
+HEADERS = {
+    "slurm": ["#SBATCH -J espnet3", "#SBATCH -p fast", "#SBATCH --cpus-per-task=4",
+              "#SBATCH --mem=4G", "#SBATCH -t 04:00:00", "#SBATCH --open-mode=append",
+              "#SBATCH --x", "#SBATCH -o {logs}/espnet3-%J.out"],
+    "pbs": ["#PBS -N espnet3", "#PBS -q fast", "#PBS -l select=1:ncpus=4:mem=3815MB",
+            "#PBS -l walltime=04:00:00", "#PBS -o {logs}/", "#PBS --x"],
+    "moab": ["#PBS -N espnet3", "#PBS -q fast", "#PBS -l walltime=04:00:00", "#PBS --x"],
+    "sge": ["#$ -N espnet3", "#$ -q fast", "#$ -l h_rt=04:00:00", "#$ -o {logs}/", "#$ -notify",
+            "#$ --x"],
+    "lsf": ["#BSUB -J espnet3", "#BSUB -q fast", "#BSUB -n 4", "#BSUB -W 4:00",
+            "#BSUB -o {logs}/lsf-0-%J.out", "#BSUB --x"],
+    "oar": ["#OAR -n espnet3", "#OAR -q fast", "#OAR -l /nodes=1/core=4,walltime=4:00:00",
+            "#OAR -O {logs}/espnet3-%jobid%.out", "#OAR --x"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("env", HEADERS)
+def test_directives(env, tmp_path):
+    lines = script_of(
+        env, tmp_path, queue="fast", cores=4, job_extra_directives=["--x"]
+    ).splitlines()
+    for line in HEADERS[env]:
+        assert line.format(logs=tmp_path / "logs") in lines
+
+
+def test_condor_submit_file(tmp_path):
+    more = {"cores": 4, "job_extra_directives": {"+Group": '"speech"'}}
+    lines = script_of("htcondor", tmp_path, **more).splitlines()
+    for line in (
+        "MY.DaskWorkerCores = 4",
+        "MY.DaskWorkerMemory = 4000000000",
+        "MY.DaskWorkerDisk = 1000000000",
+        f"LogDirectory = {tmp_path / 'logs'}",
+        '+Group = "speech"',
+    ):
+        assert line in lines
+
+
+@pytest.mark.parametrize("env", SCHEDULERS)
+def test_worker_gets_the_drivers_python_modules_directory_and_threads(env, tmp_path, monkeypatch):
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.syspath_prepend(tmp_path / "the recipe")
+    (tmp_path / "the recipe").mkdir()
+    script = script_of(env, tmp_path, cores=4, job_script_prologue=["module load cuda"])
+    order = [
+        script.index(part)
+        for part in (
+            "export OMP_NUM_THREADS=4",
+            "export MKL_NUM_THREADS=3",
+            f"export PYTHONPATH='{tmp_path / 'the recipe'}:",
+            f"cd {os.getcwd()}",
+            "module load cuda",
+            f"exec {sys.executable} -m espnet3.parallel.worker.entry tcp://",
+        )
+    ]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("env", SCHEDULERS)
+def test_worker_command_is_one_that_the_entry_reads(env, tmp_path):
+    script = script_of(env, tmp_path, interface="ib0", worker_extra_args=["--nanny-port", "7000:"])
+    command = re.search(r"worker\.entry (.*)", script)[1].rstrip("'\"")
+    arguments = _parser().parse_args(shlex.split(command))
+    assert arguments.name == f"{env}-0"
+    assert arguments.nthreads == 1
+    assert arguments.memory_limit == "3.73GiB"
+    assert arguments.death_timeout == "120"
+    assert "TMPDIR" in arguments.local_directory
+    assert (arguments.interface, arguments.port) == ("ib0", "7000:")
+    assert arguments.drain_after == (None if env == "htcondor" else 4 * 3600 - 120)
+
+
+@pytest.mark.parametrize("env", SCHEDULERS)
+def test_every_default_gives_way(env, tmp_path):
+    script = script_of(
+        env,
+        tmp_path,
+        log_directory=str(tmp_path / "mine"),
+        local_directory="/scratch",
+        death_timeout=30,
+        python="/opt/python",
+        worker_extra_args=["--drain-after", "60"],
+        **({} if env == "htcondor" else {"job_name": "decode"}),
+    )
+    assert f"{tmp_path / 'logs'}" not in script
+    assert "exec /opt/python -m" in script
+    assert "--death-timeout 30 --local-directory /scratch" in script
+    arguments = re.search(r"worker\.entry (.*)", script)[1].rstrip("'\"")
+    assert _parser().parse_args(shlex.split(arguments)).drain_after == 60
+    assert "decode" in script or env == "htcondor"
+
+
+@pytest.mark.parametrize("env", SCHEDULERS)
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"memry": "4GB"}, "has no such option; did you mean memory?"),
+        ({"memory": None}, "parallel.options.memory: is not set"),
+        ({"n_workers": 3}, "set parallel.n_workers instead"),
+        ({"processes": 2}, "one job is one worker"),
+        ({"cores": "4"}, "must be a whole number, 1 or more, not the text '4'"),
+        ({"env_extra": []}, "write job_script_prologue"),
+        ({"security": True}, "set parallel.security instead"),
+        ({"job_script_prologue": "module load x"}, "must be a list"),
+        ({"log_directory": "/a b"}, "cannot have spaces"),
+    ],
+)
+def test_options_are_checked_before_anything_is_submitted(env, wrong, words):
+    block = {"env": env, "security": False, "options": options(env, **wrong)}
+    with pytest.raises(ConfigError) as caught:
+        parse_parallel(block)
+    assert f"parallel.options.{next(iter(wrong))}: " in str(caught.value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("env", [env for env, example in LIMIT.items() if example])
+def test_walltime_that_nobody_knows_is_refused_by_name(env, tmp_path):
+    with pytest.raises(ConfigError, match=r"parallel\.options\.walltime: is not set, and"):
+        job_script(env, {"memory": "4GB"}, tmp_path)
+    with pytest.raises(ConfigError, match=r"options\.walltime: must be a number of seconds, or"):
+        job_script(env, {"memory": "4GB", "walltime": "four hours"}, tmp_path)
+    assert LIMIT[env].lstrip("0") in job_script(env, {"memory": "4GB", "walltime": 14400}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("env", "answer", "line"),
+    [
+        ("slurm", "cpu*|1-00:00:00\nlow|2:00\n", "#SBATCH -t 1-00:00:00"),
+        ("slurm", "cpu*|infinite\n", "#SBATCH -t 0"),
+        ("sge", "s_rt  INFINITY\nh_rt                  8:0:0\n", "#$ -l h_rt=8:0:0"),
+    ],
+)
+def test_unset_walltime_is_the_limit_of_the_queue(env, answer, line, tmp_path, monkeypatch):
+    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: answer)
+    monkeypatch.setattr(jobqueue, "_check_queue", lambda env, queue: None)
+    queue = {"queue": "all.q"} if env == "sge" else {}
+    assert line in job_script(env, {"memory": "4GB", **queue}, tmp_path).splitlines()
+
+
+def test_a_queue_without_a_limit_needs_no_walltime(tmp_path, monkeypatch):
+    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: "h_rt  INFINITY\n")
+    monkeypatch.setattr(jobqueue, "_check_queue", lambda env, queue: None)
+    script = job_script("sge", {"memory": "4GB", "queue": "all.q"}, tmp_path)
+    assert "h_rt" not in script
+    assert "--drain-after" not in script
+
+
+@pytest.mark.parametrize(
+    ("text", "units", "seconds"),
+    [
+        ("30", walltime.SLURM, 1800),
+        ("30:05", walltime.SLURM, 1805),
+        ("1-2", walltime.SLURM, 93600),
+        ("2-12:30", walltime.SLURM, 217800),
+        ("90", walltime.HMS, 90),
+        ("1:00:00", walltime.HMS, 3600),
+        ("30", walltime.LSF, 1800),
+        ("2:30", walltime.LSF, 9000),
+        ("2", walltime.OAR, 7200),
+        ("1:00:00:00", walltime.MOAB, 86400),
+    ],
+)
+def test_walltimes_are_read_as_each_scheduler_does(text, units, seconds):
+    assert walltime.in_seconds(text, units) == seconds
+    assert walltime.in_seconds(walltime.as_text(seconds, units), units) == seconds
+
+
+@pytest.mark.parametrize("env", SCHEDULERS)
+def test_the_documented_block_makes_a_job_script(env, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
+    block = yaml.safe_load(
+        page.partition(f"<!-- backend: {env} -->\n```yaml\n")[2].partition("```")[0]
+    )
+    parallel, _ = parse_parallel(block["parallel"])
+    assert parallel.env == env
+    assert "worker.entry tcp://" in job_script(env, parallel.options, tmp_path)
+
+
+def test_ssh_runs_the_same_entry_in_any_login_shell(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
+    block = yaml.safe_load(
+        page.partition("<!-- backend: ssh -->\n```yaml\n")[2].partition("```")[0]
+    )
+    parallel, _ = parse_parallel(block["parallel"])
+    options = {**ssh_options.DEFAULTS, **parallel.options, "job_script_prologue": ["echo 'a b'"]}
+    *ssh, host, command = ssh_command("node1", "tcp://driver:1", "ssh-0", options)
+    assert (ssh, host) == (["ssh", "-o", "BatchMode=yes"], "node1")
+    script = shlex.split(command.removeprefix("exec sh -c "))[0].splitlines()
+    assert "export OMP_NUM_THREADS=4" in script
+    assert script[-2] == "echo 'a b'"
+    arguments = _parser().parse_args(shlex.split(script[-1].partition("worker.entry ")[2]))
+    assert (arguments.name, arguments.leave_at_eof) == ("ssh-0", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "parallel.options.hosts: is not set"),
+        ({"hosts": "node1"}, "must be a list of host names"),
+        ({"hosts": ["a"], "memry": 1}, "ssh has no such option; did you mean memory?"),
+        ({"hosts": ["a"], "cores": 0}, "must be a whole number"),
+    ],
+)
+def test_ssh_options_are_checked(options, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        parse_parallel({"env": "ssh", "security": False, "options": options})
+
+
+@pytest.mark.parametrize("env", SCHEDULERS)
+def test_a_host_without_the_scheduler_is_refused(env, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    config = ParallelConfig(env, 2, options(env), security=False)
+    with pytest.raises(ConfigError, match=r"submits jobs with `\w+`, which is not on the PATH"):
+        clusters.start_cluster(config, tmp_path)
+
+
+def test_other_threads_import_the_library_only_if_the_main_one_has(monkeypatch):
+    monkeypatch.delitem(sys.modules, "dask_jobqueue", raising=False)
+    errors = []
+
+    def check():
+        try:
+            jobqueue.cluster_class("slurm")
+        except ConfigError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=check)
+    thread.start()
+    thread.join()
+    assert "import it at the top of the program" in errors[0]
+
+
+def test_jobs_as_squeue_and_qstat_list_them(monkeypatch):
+    listed = "7|PENDING|Resources\n8|RUNNING|None\n"
+    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: listed)
+    jobs = queues.slurm_jobs(["7", "8", "9"])
+    assert {job: (state.pending, str(state)) for job, state in jobs.items()} == {
+        "7": (True, "pending (Resources)"),
+        "8": (False, "running"),
+    }
+    listed = (
+        "job-ID prior name user state submit/start at queue slots\n------\n"
+        "12 0.5 espnet3 me r 01/01/2026 00:00:00 all.q 1\n"
+        "13 0.0 espnet3 me Eqw 01/01/2026 00:00:00 1\n14 0.0 other me qw 01/01/2026 00:00:00 1\n"
+    )
+    jobs = queues.sge_jobs(["12", "13"])
+    assert not jobs["12"].pending
+    assert "qstat -j" in str(jobs["13"])
+    assert "14" not in jobs
