@@ -148,7 +148,10 @@ def test_jobs_that_die_at_start_end_the_run_with_their_log(log, out):
 
 
 def test_pending_jobs_are_told_with_their_reason(log, out, start_driver):
-    others = [call("sbatch", "--parsable", "--exclusive", "--wrap", "sleep 600") for _ in range(2)]
+    others = [
+        call("sbatch", "--parsable", "--exclusive", "--output", "/dev/null", "--wrap", "sleep 600")
+        for _ in range(2)
+    ]
     await_that(lambda: len(queue("RUNNING")) == 2)
     driver = start_driver(5, **slurm(1, worker_start_timeout=12))
     assert driver.wait(DEADLINE) == 1
