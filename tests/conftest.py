@@ -1,7 +1,13 @@
 """What every test shares."""
 
+import signal
+
 from hypothesis import settings
 
 # The same examples everywhere, and no clock: a test fails for what it tests.
 settings.register_profile("espnet3", deadline=None, derandomize=True)
 settings.load_profile("espnet3")
+
+# A shell that starts the tests with `&` has them ignore Ctrl-C, and what they start as well.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -40,7 +40,7 @@ SAY_EVERY = 30.0  # seconds between two lines about what is waited for
 NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run on this machine
 SAY_FIRST = 8.0  # seconds before the first of them about batch jobs
 WATCH_EVERY = 1.0  # seconds between two looks at what is known of batch jobs
-TELL_LIMIT = 2.0  # seconds that a nanny has to say how its worker ended; it may be gone, too
+TELL_LIMIT = 10.0  # seconds that a nanny has to say how its worker ended; it may be gone, too
 
 
 class WorkerTraceback(Exception):
