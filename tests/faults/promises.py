@@ -53,6 +53,8 @@ def check_status(start: Start, status: int, allowed: Iterable[str], truth: Truth
         ways |= {143: {"SystemExit"}, -signal.SIGTERM: {"", kind}}
     if signal.SIGINT in sent:
         ways |= dict.fromkeys((130, -signal.SIGINT), {"KeyboardInterrupt", "", kind})
+        if not start.forwards:
+            ways[1].add("")  # Python itself was still starting
     if signal.SIGKILL in sent:
         ways[-signal.SIGKILL] = {"", kind}
     if start.workers == 1 and start.pid in deaths(start.place.log):
