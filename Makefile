@@ -34,7 +34,7 @@ lint: $(VENV)/.with-dev
 	$(BIN)/mypy
 
 test-only: $(VENV)/.with-dev
-	$(BIN)/python -m pytest -n $(JOBS) --cov $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov $(PYTEST_ARGS)
 
 test-clusters: $(VENV)/.with-dev
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m clusters tests/clusters
