@@ -15,6 +15,7 @@ from espnet3.parallel import clusters
 from espnet3.parallel.backends import jobqueue, queues, ssh_options, walltime
 from espnet3.parallel.backends.jobqueue import SCHEDULERS, job_script
 from espnet3.parallel.backends.ssh import ssh_command
+from espnet3.parallel.backends.threads import THREAD_VARIABLES
 from espnet3.parallel.config import ParallelConfig, parse_parallel
 from espnet3.parallel.worker.entry import _parser
 
@@ -215,7 +216,9 @@ def test_the_documented_block_makes_a_job_script(env, tmp_path):
     assert "worker.entry tcp://" in job_script(env, parallel.options, tmp_path)
 
 
-def test_ssh_runs_the_same_entry_in_any_login_shell(tmp_path):
+def test_ssh_runs_the_same_entry_in_any_login_shell(monkeypatch):
+    for name in THREAD_VARIABLES:  # the user's own would be kept
+        monkeypatch.delenv(name, raising=False)
     page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
     block = yaml.safe_load(
         page.partition("<!-- backend: ssh -->\n```yaml\n")[2].partition("```")[0]
