@@ -149,6 +149,13 @@ def test_directory_that_a_worker_cannot_use_is_no_fault_of_the_provider(log, out
     assert Same(Empty(), output_dir=out, resume=False)(range(3)) == [0, 1, 2]
 
 
+def test_log_for_which_there_is_no_room_stops_nobody(log, out, two_workers):
+    (out / "logs").mkdir(parents=True)
+    for worker in range(2):
+        (out / "logs" / f"worker.{worker}.log").symlink_to("/dev/full")
+    assert Same(Empty(), output_dir=out)(range(3)) == [0, 1, 2]
+
+
 def test_exit_in_a_mapped_function_is_an_ordinary_error(two_workers):
     def leave(element):
         sys.exit(2)

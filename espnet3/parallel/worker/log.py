@@ -42,7 +42,8 @@ def own_log(run_dir: Path, worker: str) -> Iterator[str]:
     try:
         for fd in (1, 2):
             os.dup2(log, fd)
-        os.write(log, _header(worker))
+        with suppress(OSError):  # a full disk
+            os.write(log, _header(worker))
         faulthandler.enable(2)
         if not root.handlers:
             root.addHandler(handler)
