@@ -210,3 +210,34 @@ def test_dask_never_gives_up_a_worker_that_is_being_restarted(log, out, two_work
     assert Squares(Provider(log), output_dir=out)(range(4)) == [0, 1, 4, 9]
     waits = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
     assert waits > 30 * 24 * 3600
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batch_that_forward_empties_fails_with_its_own_error(log, out, cluster, workers):
+    class Emptying(Lines):
+        @staticmethod
+        def forward(idx, **env):
+            if 5 in idx:
+                idx.clear()
+                raise ValueError("bad")
+            return Lines.forward(idx, **env)
+
+    set_parallel({"n_workers": workers, "on_error": "skip"})
+    runner = Emptying(Provider(log), output_dir=out, batch_size=4)
+    assert runner(range(12)) == lines_of(i for i in range(12) if i != 5)
+
+
+def test_suspended_driver_blames_no_item_for_the_time_that_it_slept(log, out):
+    from espnet3.parallel.engine.dealer import Lease
+    from espnet3.parallel.engine.marker import Marker
+    from espnet3.parallel.executors.worker_state import Worker
+
+    marker = log / "inflight"
+    cells = Marker(marker)
+    cells.begin_lease(3)
+    cells.cells[0] = 7 + 1
+    worker = Worker(task=None, marker=str(marker), lease=Lease(3, 0, 10, 1.0))
+    seen = [worker.is_stuck(now, limit=8.0) for now in (100.0, 101.0, 160.0, 161.0)]
+    assert not any(seen)
+    assert any(worker.is_stuck(161.0 + step, limit=8.0) for step in range(1, 12))
+    assert worker.ended_at == 7

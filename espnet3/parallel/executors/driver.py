@@ -219,7 +219,8 @@ class Driver:
                     "worker %s has been at %s for more than unit_timeout = %g s; ending it",
                     worker.name, self.run.name_of(worker.ended_at or 0), limit,
                 )  # fmt: skip
-                self.client.run(kill_worker, workers=[address], nanny=True, on_error="ignore")
+                with suppress(KeyError):  # it has just died by itself
+                    self.client.run(kill_worker, workers=[address], nanny=True, on_error="ignore")
 
     def _patience(self) -> float:
         """Seconds until there is something to look at, even if nobody says anything."""

@@ -42,6 +42,7 @@ class Worker:
     ended_at: int | None = None
     _unit: tuple[int, int] | None = None
     _since: float = 0.0
+    _looked: float = 0.0
 
     @property
     def death(self) -> Death:
@@ -57,6 +58,9 @@ class Worker:
         if self.lease is None or self.ended_at is not None:
             return False
         position = read_in_flight(Path(self.marker), self.lease.number)
+        gap, self._looked = now - (self._looked or now), now
+        if gap > limit / 2:  # nobody was looking: this process was suspended, and perhaps all
+            self._since += gap
         unit = None if position is None else (self.lease.number, position)
         if unit != self._unit:
             self._unit, self._since = unit, now

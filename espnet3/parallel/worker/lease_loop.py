@@ -214,6 +214,8 @@ class LeaseWorker:
             progress.broken = failure
 
     def _utterance(self, idx: Any, position: int) -> str:
+        if not self._single and not idx:  # user code has emptied its batch
+            return f"#{position}"
         index = idx if self._single else idx[0]
         utt_id = getattr(self._env.get("dataset"), "utt_id", None)
         if callable(utt_id):

@@ -51,7 +51,10 @@ def serve(token: str, blob: bytes) -> None:
             what = text if is_config or is_stop else f"{type(error).__name__}: {text}"
             pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config, is_stop))
             return
-        worker.handlers[messages.drain_operation(token)] = lambda **_: lease_worker.draining.set()
+        # Of the event alone: a session's worker must not keep the env of a run that has ended.
+        draining, operation = lease_worker.draining, messages.drain_operation(token)
+        worker.handlers[operation] = lambda **_: draining.set()
+        stack.callback(worker.handlers.pop, operation, None)
         marker = str(marker_path(job.run_dir, lease_worker.name))
         _work(lease_worker, pull, pull(messages.Hello(name, marker, os.getpid(), log)))
 
