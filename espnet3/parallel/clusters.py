@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from espnet3.errors import ConfigError, RunStopped
 from espnet3.parallel.backends import batch, jobqueue, local, ssh_options
 from espnet3.parallel.config import ParallelConfig
+from espnet3.parallel.config_check import ENVS
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
 
 logger = logging.getLogger(__name__)
@@ -56,23 +57,23 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
     import dask
     import distributed  # noqa: F401  (loads its defaults, which ours are laid over)
 
-    if config.env not in ("local", "ssh", *jobqueue.SCHEDULERS):
+    if not ENVS.get(config.env):
         raise ConfigError(f"env: {config.env} is not built yet in this version")
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if config.env == "local":
         return _start_local(config)
-    logs = logs or Path("logs").absolute()
+    make_cluster: Callable[[ParallelConfig, Path], Any] = batch.make_cluster
     if config.env == "ssh":
         from espnet3.parallel.backends import ssh
 
         ssh_options.check(config.options)
-        with _starting, dask.config.set(DASK_SETTINGS), _without_sigint():
-            return ssh.make_cluster(config, logs)
-    jobqueue.cluster_class(config.env)  # loads its defaults, too
+        make_cluster = ssh.make_cluster
+    else:
+        jobqueue.cluster_class(config.env)  # loads its defaults, too
     with _starting, dask.config.set(DASK_SETTINGS), _without_sigint():
-        return batch.make_cluster(config, logs)
+        return make_cluster(config, logs or Path("logs").absolute())
 
 
 def _start_local(config: ParallelConfig) -> Any:

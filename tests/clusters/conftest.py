@@ -3,7 +3,6 @@
 They take over parts of the machine, so this refuses to run on one that is not meant for it.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-import espnet3
 from espnet3.parallel.parallel import reset_parallel
 
 LABS = Path(__file__).with_name("labs")
@@ -133,25 +131,8 @@ def out(tmp_path):
 
 @pytest.fixture
 def start_driver(log, out):
-    """Start a driver in a process of its own, in a terminal's way: one group for all of it."""
-    started = []
+    """Start a driver in a process of its own."""
+    from drivers import drivers
 
-    def start(n_items, **parallel):
-        root = str(Path(espnet3.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        arguments = [str(out), str(log), str(n_items), json.dumps(parallel)]
-        with (log / "driver.txt").open("ab") as text:
-            process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("run_logged.py")), *arguments],
-                env={**os.environ, "PYTHONPATH": path},
-                stdout=text,
-                stderr=text,
-                start_new_session=True,
-            )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    with drivers(Path(__file__).with_name("run_logged.py"), out, log) as start:
+        yield start

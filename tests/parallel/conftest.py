@@ -1,15 +1,11 @@
 """Settings, a cluster to share, and the way to `workloads` for worker processes."""
 
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import cloudpickle
 import pytest
 
-import espnet3
 from espnet3.parallel.parallel import parallel_session, reset_parallel, set_parallel
 
 # Worker processes get this process's path, so they can import what tests hand them by name.
@@ -67,25 +63,7 @@ def out(tmp_path):
 @pytest.fixture
 def start_driver(log, out):
     """Start a driver in a process of its own."""
-    started = []
+    from drivers import drivers
 
-    def start(n_items, **parallel):
-        root = str(Path(espnet3.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        script = Path(__file__).with_name("run_workload.py")
-        arguments = [str(out), str(log), str(n_items), json.dumps(parallel)]
-        with (log / "driver.txt").open("ab") as text:
-            process = subprocess.Popen(
-                [sys.executable, str(script), *arguments],
-                env={**os.environ, "PYTHONPATH": path},
-                stdout=text,
-                stderr=text,
-                start_new_session=True,  # so that a test can signal all of it
-            )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    with drivers(Path(__file__).with_name("run_workload.py"), out, log) as start:
+        yield start

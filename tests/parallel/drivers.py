@@ -1,9 +1,16 @@
 """Waiting for drivers in processes of their own, and for what they bring about."""
 
+import json
+import os
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+import espnet3
 
 DEADLINE = 60.0  # seconds after which a condition is given up
 
@@ -25,3 +32,34 @@ def is_running(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def drivers(script, out, log):
+    """Yields what starts a driver in a process of its own; at the end none is left.
+
+    Each is the head of a process group, as under a terminal, so that a test can signal all of it.
+    """
+    started = []
+
+    def start(n_items, **parallel):
+        root = str(Path(espnet3.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        arguments = [str(out), str(log), str(n_items), json.dumps(parallel)]
+        with (log / "driver.txt").open("ab") as text:
+            process = subprocess.Popen(
+                [sys.executable, str(script), *arguments],
+                env={**os.environ, "PYTHONPATH": path},
+                stdout=text,
+                stderr=text,
+                start_new_session=True,
+            )
+        started.append(process)
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()

@@ -65,6 +65,8 @@ class Driver:
     workers: dict[str, Worker] = field(default_factory=dict)
     dying: dict[str, Worker] = field(default_factory=dict)
     """Gone, but nobody has said yet how they ended."""
+    next_look: float = 0.0
+    """When the workers' markers are read again (monotonic seconds): not at every event."""
     env_built: bool = False
     env_failure: messages.EnvFailed | None = None
 
@@ -211,8 +213,9 @@ class Driver:
                 del self.dying[address]
                 self._bury(worker)
         limit = self.run.config.unit_timeout
-        if limit is None:
+        if limit is None or now < self.next_look:
             return
+        self.next_look = now + _look_every(limit)
         for address, worker in self.workers.items():
             if worker.is_stuck(now, limit):
                 logger.warning(
@@ -225,7 +228,7 @@ class Driver:
     def _patience(self) -> float:
         """Seconds until there is something to look at, even if nobody says anything."""
         limit = self.run.config.unit_timeout
-        watching = SAY_EVERY if limit is None else min(SAY_EVERY, max(0.02, limit / 10))
+        watching = SAY_EVERY if limit is None else _look_every(limit)
         if self.watch is not None:
             watching = min(watching, WATCH_EVERY)
         elif self.start_timeout is not None:
@@ -290,3 +293,8 @@ class Driver:
             return
         why = self.watch.waited_for() if self.watch is not None else "there is none"
         logger.warning("waiting for a worker: %s", why)
+
+
+def _look_every(unit_timeout: float) -> float:
+    """Seconds between two looks at how long units have been in hand."""
+    return min(SAY_EVERY, max(0.02, unit_timeout / 10))

@@ -1,11 +1,10 @@
 """The env of this worker process: one at a time, the old one gone before the next is built."""
 
-import gc
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from espnet3.parallel.env_provider import check_env
+from espnet3.parallel.worker.memory import free_unused
 
 # An importable module's globals are one per process; those of functions pickled from a script's
 # __main__ are not.
@@ -65,7 +64,4 @@ def drop_env(but_model: str | None = None) -> None:
     _env = None
     if _model is not None and _model[0] != but_model:
         _model = None
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free_unused()

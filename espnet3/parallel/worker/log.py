@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+JOB_ID_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID")
+"""Where batch schedulers tell a job its id."""
 
 
 def log_name(worker: str) -> str:
@@ -63,10 +65,6 @@ def own_log(run_dir: Path, worker: str) -> Iterator[str]:
             os.dup2(old, fd)
             os.close(old)
         os.close(log)
-
-
-JOB_ID_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID")
-"""Where batch schedulers tell a job its id."""
 
 
 def _header(worker: str) -> bytes:

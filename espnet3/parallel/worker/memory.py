@@ -1,4 +1,4 @@
-"""Out of memory, on the host or on a GPU: telling it, and letting go of what the failure holds."""
+"""Memory, of the host and of a GPU: telling that it ran out, and letting go of it."""
 
 import gc
 import sys
@@ -29,6 +29,11 @@ def let_go(error: BaseException) -> None:
         seen.add(id(one))
         traceback.clear_frames(one.__traceback__)
         pending += [one.__cause__, one.__context__]
+    free_unused()
+
+
+def free_unused() -> None:
+    """Give back what nothing refers to any more, a GPU's memory too; torch is not imported."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
