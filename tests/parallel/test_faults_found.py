@@ -7,10 +7,11 @@ import threading
 
 import pytest
 from drivers import await_that
-from workloads import Lines, Provider, Squares, lines_of, note, notes
+from workloads import Lines, Provider, Squares, lines_of, note, notes, tell
 
-from espnet3.errors import DataError, EnvBuildError, OwnershipLost, RunInUse, RunStopped
+from espnet3.errors import DataError, EnvBuildError, OwnershipLost, RunFailed, RunInUse, RunStopped
 from espnet3.parallel.base_runner import BaseRunner, concatenate_shard_files
+from espnet3.parallel.engine.directory import read_summary
 from espnet3.parallel.env_provider import EnvironmentProvider
 from espnet3.parallel.parallel import parallel_map, parallel_session, set_parallel
 
@@ -241,3 +242,18 @@ def test_suspended_driver_blames_no_item_for_the_time_that_it_slept(log, out):
     assert not any(seen)
     assert any(worker.is_stuck(161.0 + step, limit=8.0) for step in range(1, 12))
     assert worker.ended_at == 7
+
+
+def test_worker_that_dies_before_its_nanny_knows_its_address_is_told_with_its_signal(
+    log, out, monkeypatch
+):
+    from distributed.nanny import WorkerProcess
+
+    monkeypatch.setattr(WorkerProcess, "_init_msg_interval", 0.5)  # between two looks
+    tell(log, 5, "kill")
+    with (
+        parallel_session({"n_workers": 1}, run={"unit_timeout": 60}),
+        pytest.raises(RunFailed, match=r"the last one killed by signal 9 \(SIGKILL\)"),
+    ):
+        Lines(Provider(log), output_dir=out)(range(8))
+    assert read_summary(out).accepted == 7

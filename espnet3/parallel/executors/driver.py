@@ -105,8 +105,8 @@ class Driver:
                 self._start(address)
             case Gone(address):
                 self._miss(address)
-            case Exited(address, status):
-                self._learn_how_it_ended(address, status)
+            case Exited(name, status):
+                self._learn_how_it_ended(name, status)
             case Ended(address, key):
                 worker = self.workers.get(address)
                 if worker is not None and worker.task.key == key and not worker.useless:
@@ -179,13 +179,17 @@ class Driver:
         else:
             self.dying[address] = worker
 
-    def _learn_how_it_ended(self, address: str, status: int) -> None:
-        if address in self.dying:
-            worker = self.dying.pop(address)
-            worker.status = status
-            self._bury(worker)
-        elif address in self.workers:
-            self.workers[address].status = status
+    def _learn_how_it_ended(self, name: str, status: int) -> None:
+        """Told before a worker of the same name comes in its place."""
+        for address, worker in self.dying.items():
+            if worker.name == name:
+                del self.dying[address]
+                worker.status = status
+                self._bury(worker)
+                return
+        for worker in self.workers.values():
+            if worker.name == name:
+                worker.status = status
 
     def _bury(self, worker: Worker) -> None:
         if worker.lease is None:

@@ -46,9 +46,9 @@ class Ended:
 
 @dataclass(frozen=True)
 class Exited:
-    """The process of a worker has ended, with this status (below 0: by that signal)."""
+    """The process of the worker of that name has ended, with this status (below 0: by a signal)."""
 
-    worker: str
+    name: str
     status: int
 
 

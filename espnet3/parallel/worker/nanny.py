@@ -13,7 +13,7 @@ from distributed.core import Status
 logger = logging.getLogger(__name__)
 
 ENDED = "espnet3-worker-ended"
-"""Topic of the scheduler's events `{"worker": address, "status": exit code}`."""
+"""Topic of the scheduler's events `{"worker": name, "status": exit code}`."""
 
 
 class LeaseNanny(Nanny):
@@ -42,16 +42,16 @@ class LeaseNanny(Nanny):
         await self.close(reason=why)
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
-        address = self.process.worker_address if self.process is not None else None
-        closing = self.status in (Status.closing, Status.closed)
-        if address is not None and not closing:  # else the driver itself has ended it
+        if self.status not in (Status.closing, Status.closed):  # else the driver has ended it
             with suppress(RuntimeError):  # it is closing all the same
-                self._ongoing_background_tasks.call_soon(self._tell, address, exitcode)
+                self._ongoing_background_tasks.call_soon(self._tell, exitcode)
         super()._on_worker_exit_sync(exitcode)  # type: ignore[no-untyped-call]
 
-    async def _tell(self, address: str, exitcode: int) -> None:
+    async def _tell(self, exitcode: int) -> None:
+        # By name: a worker may die before its nanny has learned its address.
         with suppress(Exception):  # the scheduler is gone; then nobody asks
-            await self.scheduler.log_event(topic=ENDED, msg={"worker": address, "status": exitcode})
+            message = {"worker": str(self.name), "status": exitcode}
+            await self.scheduler.log_event(topic=ENDED, msg=message)
 
 
 def kill_worker(dask_worker: Any) -> None:
