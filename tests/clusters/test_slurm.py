@@ -207,7 +207,7 @@ def test_item_that_kills_its_worker_does_count(log, out, start_driver):
 def test_walltime_and_a_requeue_lose_nothing(log, out, start_driver):
     tell(log, 30, "hold")
     tell(log, 50, "hold")
-    driver = start_driver(60, **slurm(lease_seconds=1e-3))
+    driver = start_driver(60, **slurm(lease_seconds=1e-6))
     await_that(lambda: len(notes(log, "held")) == 2, driver)
     first, second = job_of(out, 30, log), job_of(out, 50, log)
     call("scontrol", "update", f"jobid={first}", "EndTime=now+1")
@@ -224,7 +224,7 @@ def test_walltime_and_a_requeue_lose_nothing(log, out, start_driver):
 def test_job_that_is_refused_while_others_run_is_submitted_again(log, out, start_driver):
     tell(log, 30, "hold")
     tell(log, 50, "hold")
-    driver = start_driver(60, **slurm(lease_seconds=1e-3))
+    driver = start_driver(60, **slurm(lease_seconds=1e-6))
     await_that(lambda: len(notes(log, "held")) == 2, driver)
     job = job_of(out, 50, log)
     call("scontrol", "update", "PartitionName=cpu", "State=DRAIN")
@@ -280,7 +280,7 @@ def test_interrupted_driver_leaves_no_job(log, out, start_driver, signals, statu
 def test_killed_driver_leaves_no_job_and_is_resumed(log, out, start_driver, record_property):
     tell(log, 30, "hold")
     options = {"death_timeout": 5}
-    driver = start_driver(60, **slurm(lease_seconds=1e-3, options=options))
+    driver = start_driver(60, **slurm(lease_seconds=1e-6, options=options))
     await_that(lambda: notes(log, "held"), driver)
     driver.kill()
     driver.wait()

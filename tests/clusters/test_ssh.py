@@ -73,7 +73,7 @@ def test_worker_that_is_told_to_leave_commits_and_is_replaced(log, out, start_dr
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_no_worker_outlives_its_driver(log, out, start_driver, ssh, number, status):
     tell(log, 15, "hold")
-    driver = start_driver(30, **ssh(lease_seconds=1e-3))
+    driver = start_driver(30, **ssh(lease_seconds=1e-6))
     await_that(lambda: notes(log, "held"), driver)
     os.kill(driver.pid, number)
     if number != signal.SIGKILL:
