@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from distributed import SchedulerPlugin
+
 from espnet3.parallel.backends.job import Submission, Submissions
 from espnet3.parallel.backends.queues import AskJobs, JobState
 from espnet3.parallel.engine.progress import duration
@@ -19,6 +21,19 @@ MISSED_LIMIT = 60.0  # seconds without its worker after which a job is given up 
 SETTLE = 2.0  # seconds that a scheduler may take to list a new job
 DEAD_AT_START = 3  # so many jobs in a row that end before their worker came stop the run
 TAIL = 15  # lines of a log
+
+
+class _Arrivals(SchedulerPlugin):
+    """The names of all workers that have ever reached the driver, however soon they died."""
+
+    name = "espnet3-arrivals"
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        """Called by Dask, on the scheduler's event loop."""
+        self.names.add(scheduler.workers[worker].name)
 
 
 class Watch(threading.Thread):
@@ -44,6 +59,8 @@ class Watch(threading.Thread):
         self._dead_at_start = 0
         self._told: set[str] = set()
         self._closed = threading.Event()
+        self._arrivals = _Arrivals()
+        cluster.loop.add_callback(cluster.scheduler.add_plugin, self._arrivals)
 
     def stop(self) -> None:
         """Submit nothing from now on."""
@@ -86,9 +103,10 @@ class Watch(threading.Thread):
     def _look(self) -> None:
         now, missing, again = time.monotonic(), [], []
         for job in list(self._submissions.jobs.values()):
+            if job.name in self._arrivals.names and not job.joined:
+                job.joined, self._dead_at_start = True, 0
             if self._is_there(job):
-                job.joined, job.missed_since = True, None
-                self._dead_at_start = 0
+                job.missed_since = None
             elif job.job_id is None:
                 self._tell_of_refusal(job.refusal)
                 if now - job.at > SUBMIT_AGAIN:

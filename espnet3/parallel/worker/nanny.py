@@ -12,6 +12,8 @@ from distributed.core import Status
 
 logger = logging.getLogger(__name__)
 
+START_TRIES = 3  # so many worker processes may die before their nanny has seen one run
+
 ENDED = "espnet3-worker-ended"
 """Topic of the scheduler's events `{"worker": name, "status": exit code}`."""
 
@@ -24,6 +26,18 @@ class LeaseNanny(Nanny):
 
     leaving: "asyncio.Task[None] | None" = None
     """What `leave` does, once it was called."""
+
+    async def instantiate(self) -> Status:
+        """Start the worker process; another one if it dies before it was seen to run.
+
+        Dask's nanny would end with the first: yet its worker may have reached the driver, and died
+        of an item.
+        """
+        for _ in range(START_TRIES):
+            result = await super().instantiate()
+            if result is Status.running or self.status is not Status.starting or self.leaving:
+                break
+        return result
 
     def leave(self, why: str) -> None:
         """Let the worker commit what is finished, and end with it instead of starting it again."""
