@@ -14,7 +14,7 @@ from typing import Any
 from espnet3.errors import ConfigError, RunStopped
 from espnet3.parallel.backends import batch, jobqueue, local, ssh_options
 from espnet3.parallel.config import ParallelConfig
-from espnet3.parallel.config_check import ENVS
+from espnet3.parallel.config_check import ENVS, LOCAL
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    if config.env == "local":
+    if config.env in LOCAL:
         return _start_local(config)
     make_cluster: Callable[[ParallelConfig, Path], Any] = batch.make_cluster
     if config.env == "ssh":
