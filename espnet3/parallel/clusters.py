@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError, RunStopped
-from espnet3.parallel.backends import batch, jobqueue, local, ssh_options
+from espnet3.parallel.backends import batch, jobqueue, kube_options, local, ssh_options
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.config_check import ENVS, LOCAL
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
@@ -70,6 +70,11 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
 
         ssh_options.check(config.options)
         make_cluster = ssh.make_cluster
+    elif config.env == "kube":
+        kube_options.check(config.options)  # before the client library is imported
+        from espnet3.parallel.backends import kube
+
+        make_cluster = kube.make_cluster
     else:
         jobqueue.cluster_class(config.env)  # loads its defaults, too
     with _starting, dask.config.set(DASK_SETTINGS), _without_sigint():

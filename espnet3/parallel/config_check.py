@@ -22,7 +22,7 @@ ENVS: dict[str, bool] = {
     "moab": True,
     "oar": True,
     "ssh": True,
-    "kube": False,
+    "kube": True,
 }
 """Every env by name, and whether it is built."""
 
@@ -181,12 +181,14 @@ def env_options(env: Any, options: Any) -> list[str]:
     The cluster class is imported only where there are options to check.
     """
     if isinstance(env, str) and env not in LOCAL and ENVS.get(env):
-        from espnet3.parallel.backends import jobqueue, ssh_options
+        from espnet3.parallel.backends import jobqueue, kube_options, ssh_options
 
         if not _or_null(_mapping)(options):
             return []
         if env == "ssh":
             return ssh_options.option_problems(options or {})
+        if env == "kube":
+            return kube_options.option_problems(options or {})
         return jobqueue.option_problems(env, options or {})
     if env not in LOCAL or not options or not _mapping(options):
         return []  # a wrong env or a wrong kind is reported by `values`

@@ -266,9 +266,14 @@ def _walltime(env: str, given: Mapping[str, Any]) -> str | None:
 
 def environment(cores: int) -> list[str]:
     """Shell lines that give workers what the driver has: modules, directory, threads."""
-    lines = [f"export {name}={os.environ.get(name) or cores}" for name in THREAD_VARIABLES]
-    path = os.pathsep.join(import_path())
-    return [*lines, f"export PYTHONPATH={shlex.quote(path)}", f"cd {shlex.quote(os.getcwd())}"]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables(cores).items()]
+    return [*lines, f"cd {shlex.quote(os.getcwd())}"]
+
+
+def variables(cores: int) -> dict[str, str]:
+    """Environment variables that give workers what the driver has: threads and modules."""
+    threads = {name: os.environ.get(name) or str(cores) for name in THREAD_VARIABLES}
+    return {**threads, "PYTHONPATH": os.pathsep.join(import_path())}
 
 
 def import_path() -> list[str]:

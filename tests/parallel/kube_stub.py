@@ -1,0 +1,226 @@
+"""A Kubernetes API server of the few requests that the driver makes, which runs pods as processes.
+
+A pod's worker container is its command, started here as a process group of its own with its
+environment and directory. Whoever has the group killed has the container killed.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import uuid
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+NOW = "2026-01-01T00:00:00Z"
+
+
+class Pod:
+    """One pod; `held` is why it does not start."""
+
+    def __init__(self, made, held, log):
+        self.made, self.held, self.log = made, held, log
+        self.made["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": NOW}
+        self.process, self.ended = None, None
+        if held is None:
+            self._start()
+
+    @property
+    def name(self):
+        return self.made["metadata"]["name"]
+
+    def _start(self):
+        container = self.made["spec"]["containers"][0]
+        environ = {entry["name"]: entry["value"] for entry in container["env"]}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*container["command"], *container.get("args", [])],
+                cwd=container["workingDir"],
+                env={"PATH": os.environ["PATH"], **environ},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def signal(self, number):
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+
+    def as_listed(self):
+        container = self.made["spec"]["containers"][0]
+        state, phase, conditions = {"running": {"startedAt": NOW}}, "Running", []
+        if self.held is not None:
+            kind, reason, message = self.held
+            state, phase = {}, "Pending"
+            if kind == "container":
+                state = {"waiting": {"reason": reason, "message": message}}
+            else:
+                condition = {"type": "PodScheduled", "status": "False"}
+                conditions = [{**condition, "reason": reason, "message": message}]
+        elif self.process.poll() is not None:
+            code = self.process.returncode
+            phase = "Failed" if code else "Succeeded"
+            # The kernel's own killing and ours look alike: here, it is the kernel's.
+            reason = "OOMKilled" if code == -9 else "Error" if code else "Completed"
+            code = 128 - code if code < 0 else code
+            state = {"terminated": {"exitCode": code, "reason": reason, "finishedAt": NOW}}
+        status = {"phase": phase, "conditions": conditions}
+        if state:
+            status["containerStatuses"] = [
+                {
+                    "name": container["name"],
+                    "image": container["image"],
+                    "imageID": "",
+                    "ready": phase == "Running",
+                    "restartCount": 0,
+                    "state": state,
+                }
+            ]
+        return {**self.made, "status": status}
+
+
+class Server(ThreadingHTTPServer):
+    """Tests decide what becomes of a pod: `refuse` and `hold` are called with each that is made.
+
+    Attributes:
+        refuse: gives a status and a message, or None.
+        hold: gives what it waits for ("container" or "node", a reason, a message), or None.
+        created: every pod that was ever asked for and not refused, in order.
+        pods: those that are there, by name.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, directory):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.directory = directory
+        self.refuse = self.hold = lambda pod: None
+        self.created, self.pods = [], {}
+        self.guard = threading.Lock()
+
+    def create_pod(self, made):
+        name = made["metadata"]["name"]
+        refusal = self.refuse(made)
+        if refusal is not None:
+            return refusal[0], failure(refusal[0], refusal[1].replace("NAME", name))
+        with self.guard:
+            if name in self.pods:
+                return 409, failure(409, f'pods "{name}" already exists')
+            pod = self.pods[name] = Pod(made, self.hold(made), self.directory / f"{name}.log")
+            self.created.append(made)
+        return 201, pod.as_listed()
+
+    def delete_pod(self, name, grace):
+        with self.guard:
+            pod = self.pods.pop(name)
+        pod.signal(signal.SIGKILL if grace == 0 else signal.SIGTERM)
+        return 200, pod.as_listed()
+
+    def listed(self, selector):
+        wanted = dict(part.split("=") for part in selector.split(",")) if selector else {}
+        with self.guard:
+            pods = list(self.pods.values())
+        return [
+            pod.as_listed()
+            for pod in pods
+            if wanted.items() <= pod.made["metadata"]["labels"].items()
+        ]
+
+    def stop(self):
+        self.shutdown()
+        self.server_close()
+        for pod in self.pods.values():
+            pod.signal(signal.SIGKILL)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self):
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length) or "null")
+        match = re.fullmatch(r"/api/v1/namespaces/speech/pods(?:/([^/]+)(/log)?)?", url.path)
+        if match is None:
+            self.say(404, failure(404, f"no such path: {url.path}"))
+            return
+        name, log = match.groups()
+        if name is not None and name not in self.server.pods:
+            self.say(404, failure(404, f'pods "{name}" not found'))
+        elif log:
+            text = (self.server.directory / f"{name}.log").read_bytes()
+            self.say(200, text, "text/plain")
+        elif self.command == "POST":
+            self.say(*self.server.create_pod(body))
+        elif self.command == "DELETE":
+            grace = query.get("gracePeriodSeconds")
+            self.say(*self.server.delete_pod(name, None if grace is None else int(grace)))
+        elif name is not None:
+            self.say(200, self.server.pods[name].as_listed())
+        else:
+            items = self.server.listed(query.get("labelSelector"))
+            self.say(200, {"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items})
+
+    do_GET = do_POST = do_DELETE = answer
+
+    def say(self, status, body, kind="application/json"):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def failure(code, message):
+    return {
+        "apiVersion": "v1",
+        "kind": "Status",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "code": code,
+    }
+
+
+@contextmanager
+def api_server(directory):
+    """Yields a server and the kubeconfig by which it is reached; at the end no pod is left."""
+    server = Server(directory)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    path = directory / "kubeconfig"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "lab",
+                "clusters": [
+                    {
+                        "name": "lab",
+                        "cluster": {"server": f"http://127.0.0.1:{server.server_port}"},
+                    }
+                ],
+                "users": [{"name": "me", "user": {"token": "secret"}}],
+                "contexts": [
+                    {
+                        "name": "lab",
+                        "context": {"cluster": "lab", "user": "me", "namespace": "speech"},
+                    }
+                ],
+            }
+        )
+    )
+    try:
+        yield server, path
+    finally:
+        server.stop()
