@@ -15,6 +15,7 @@ from espnet3.errors import ConfigError, RunStopped
 from espnet3.parallel.backends import batch, jobqueue, kube_options, local, ssh_options
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.config_check import ENVS, LOCAL
+from espnet3.parallel.wording import nearest
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
 
 logger = logging.getLogger(__name__)
@@ -50,15 +51,15 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
         jobs may have no worker yet.
 
     Raises:
-        ConfigError: if the backend is not built yet, its options are wrong, jobs cannot be
+        ConfigError: if there is no such backend, its options are wrong, jobs cannot be
             submitted from here, or the program cannot be imported by workers.
         RunStopped: if the workers could not start, or their jobs are refused.
     """
     import dask
     import distributed  # noqa: F401  (loads its defaults, which ours are laid over)
 
-    if not ENVS.get(config.env):
-        raise ConfigError(f"env: {config.env} is not built yet in this version")
+    if config.env not in ENVS:
+        raise ConfigError(f"unknown env {config.env!r}; {nearest(config.env, ENVS)}")
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)

@@ -11,20 +11,20 @@ from typing import Any
 
 from espnet3.parallel.wording import nearest, shown
 
-ENVS: dict[str, bool] = {
-    "local": True,
-    "local_gpu": True,
-    "slurm": True,
-    "pbs": True,
-    "sge": True,
-    "lsf": True,
-    "htcondor": True,
-    "moab": True,
-    "oar": True,
-    "ssh": True,
-    "kube": True,
-}
-"""Every env by name, and whether it is built."""
+ENVS = (
+    "local",
+    "local_gpu",
+    "slurm",
+    "pbs",
+    "sge",
+    "lsf",
+    "htcondor",
+    "moab",
+    "oar",
+    "ssh",
+    "kube",
+)
+"""Every env by name."""
 
 LOCAL = ("local", "local_gpu")
 """Envs whose workers are processes of this machine, in a LocalCluster."""
@@ -160,12 +160,7 @@ def _hint(value: Any) -> str:
 
 
 def _env(block: str, env: str) -> list[str]:
-    if env not in ENVS:
-        return [f"{block}.env: unknown env {env!r}; {nearest(env, ENVS)}"]
-    if not ENVS[env]:
-        built = ", ".join(name for name, is_built in ENVS.items() if is_built)
-        return [f"{block}.env: {env} is not built yet in this version (only {built})"]
-    return []
+    return [] if env in ENVS else [f"{block}.env: unknown env {env!r}; {nearest(env, ENVS)}"]
 
 
 def report(source: str, problems: Sequence[str]) -> str:
@@ -180,7 +175,7 @@ def env_options(env: Any, options: Any) -> list[str]:
 
     The cluster class is imported only where there are options to check.
     """
-    if isinstance(env, str) and env not in LOCAL and ENVS.get(env):
+    if env in ENVS and env not in LOCAL:
         from espnet3.parallel.backends import jobqueue, kube_options, ssh_options
 
         if not _or_null(_mapping)(options):
@@ -213,7 +208,7 @@ def env_options(env: Any, options: Any) -> list[str]:
 
 def security(env: Any, value: Any) -> list[str]:
     """Refuse connections to other hosts that nothing protects, unless that is asked for."""
-    if env in LOCAL or not isinstance(env, str) or not ENVS.get(env) or value is False:
+    if env in LOCAL or env not in ENVS or value is False:
         return []
     return [
         f"parallel.security: env: {env} opens ports, and whoever reaches them can run code as you: "

@@ -90,6 +90,8 @@ class Server(ThreadingHTTPServer):
     Attributes:
         refuse: gives a status and a message, or None.
         hold: gives what it waits for ("container" or "node", a reason, a message), or None.
+        may_delete: whether pods may be deleted.
+        kubeconfig: the file by which a client finds this server.
         created: every pod that was ever asked for and not refused, in order.
         pods: those that are there, by name.
     """
@@ -99,9 +101,14 @@ class Server(ThreadingHTTPServer):
     def __init__(self, directory):
         super().__init__(("127.0.0.1", 0), Handler)
         self.directory = directory
+        self.may_delete = True
         self.refuse = self.hold = lambda pod: None
         self.created, self.pods = [], {}
         self.guard = threading.Lock()
+
+    @property
+    def kubeconfig(self):
+        return self.directory / "kubeconfig"
 
     def create_pod(self, made):
         name = made["metadata"]["name"]
@@ -116,6 +123,8 @@ class Server(ThreadingHTTPServer):
         return 201, pod.as_listed()
 
     def delete_pod(self, name, grace):
+        if not self.may_delete:
+            return 403, failure(403, 'pods is forbidden: User "me" cannot delete it')
         with self.guard:
             pod = self.pods.pop(name)
         pod.signal(signal.SIGKILL if grace == 0 else signal.SIGTERM)
@@ -194,33 +203,24 @@ def failure(code, message):
 
 @contextmanager
 def api_server(directory):
-    """Yields a server and the kubeconfig by which it is reached; at the end no pod is left."""
+    """Yields a server that keeps its files in `directory`; at the end no pod is left."""
     server = Server(directory)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    path = directory / "kubeconfig"
-    path.write_text(
+    here = {"server": f"http://127.0.0.1:{server.server_port}"}
+    context = {"cluster": "lab", "user": "me", "namespace": "speech"}
+    server.kubeconfig.write_text(
         yaml.safe_dump(
             {
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": "lab",
-                "clusters": [
-                    {
-                        "name": "lab",
-                        "cluster": {"server": f"http://127.0.0.1:{server.server_port}"},
-                    }
-                ],
+                "clusters": [{"name": "lab", "cluster": here}],
                 "users": [{"name": "me", "user": {"token": "secret"}}],
-                "contexts": [
-                    {
-                        "name": "lab",
-                        "context": {"cluster": "lab", "user": "me", "namespace": "speech"},
-                    }
-                ],
+                "contexts": [{"name": "lab", "context": context}],
             }
         )
     )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield server, path
+        yield server
     finally:
         server.stop()

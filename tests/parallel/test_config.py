@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from espnet3.errors import ConfigError
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
-from espnet3.parallel.config_check import ENVS, NOT_BUILT_KEYS, RULES
+from espnet3.parallel.config_check import NOT_BUILT_KEYS, RULES
 
 
 def refusal(block: Any, run: Any = None) -> str:
@@ -118,12 +118,6 @@ def test_a_number_in_quotes_is_told_how_to_become_one() -> None:
 def test_a_block_that_is_no_mapping_is_refused() -> None:
     assert "`parallel: {...}`, not the text 'slurm'" in refusal("slurm")
     assert "run: must be a block of keys" in refusal(None, [1])
-
-
-@pytest.mark.parametrize("env", [env for env, built in ENVS.items() if not built])
-def test_envs_that_are_not_built_are_refused_by_name(env: str) -> None:
-    message = refusal({"env": env, "options": {"queue": "batch"}})
-    assert f"parallel.env: {env} is not built yet in this version (only local, local_gpu, slurm, " in message
 
 
 NOT_BUILT_VALUES = {

@@ -150,7 +150,8 @@ class Cluster(SpecCluster):
         if name not in self._out_of_memory:
             self._out_of_memory.add(name)
             message = {"worker": name, "status": SIGKILL_STATUS}
-            self.loop.add_callback(self.scheduler.log_event, ENDED, message)
+            scheduler: Any = self.scheduler
+            scheduler.loop.add_callback(scheduler.log_event, ENDED, message)
 
 
 def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:

@@ -49,6 +49,7 @@ def worker_pod(
     ]
     mounts = [{"name": volume, "mountPath": path} for volume, (_, path) in claims.items()]
     container = _container(worker_container(template), name, scheduler, options, mounts)
+    others = [{**one, "resources": _resources(one)} for one in (spec.get("containers") or [])[1:]]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -61,7 +62,7 @@ def worker_pod(
             "securityContext": {"runAsUser": os.getuid(), "runAsGroup": os.getgid()},
             **spec,
             "restartPolicy": "Never",
-            "containers": [container, *(spec.get("containers") or [])[1:]],
+            "containers": [container, *others],
             "volumes": [*(spec.get("volumes") or []), *volumes],
         },
     }
@@ -91,9 +92,9 @@ def _container(
     amounts = {"cpu": str(options["cores"]), "memory": memory}
     if options["gpus"]:
         amounts[GPU] = str(options["gpus"])
-    resources = given.get("resources") or {}
+    resources = _resources(given)
     # Requests and limits alike: such pods are the last to be evicted.
-    both = {key: {**(resources.get(key) or {}), **amounts} for key in ("requests", "limits")}
+    both = {key: {**resources.get(key, {}), **amounts} for key in ("requests", "limits")}
     return {
         "name": "worker",
         **given,
@@ -103,4 +104,14 @@ def _container(
         "env": [*ours, *env],
         "resources": {**resources, **both},
         "volumeMounts": [*(given.get("volumeMounts") or []), *mounts],
+    }
+
+
+def _resources(container: Mapping[str, Any]) -> dict[str, Any]:
+    """Amounts as texts: the client library, unlike `kubectl`, takes no `cpu: 2`."""
+    return {
+        key: {name: str(amount) for name, amount in value.items()}
+        if key in ("requests", "limits") and isinstance(value, dict)
+        else value
+        for key, value in (container.get("resources") or {}).items()
     }
