@@ -133,9 +133,10 @@ def _way_on(kinds: Counter[str], config: RunConfig, n_left: int | None) -> list[
     if n_left is not None:
         if not n_left + n_again:
             return []
-        what = (
-            f"the others ({n_left + n_again})" if kinds[KILLED] else f"these and the {n_left} left"
-        )
+        if kinds[KILLED]:
+            what = f"the others ({n_left + n_again})"
+        else:
+            what = f"these and the {n_left} left" if n_left else "these"
         return [f"Mend the cause and run {the_same}: it does {what}."]
     skip = "`on_error: skip` (in `run:`, or in what set_parallel is given) to publish without"
     if not n_again:
