@@ -88,10 +88,13 @@ class Cluster(SpecCluster):
         """Delete the pod of a worker; what it said is kept if another follows it."""
         if not self._closing:
             self.logs_of(name)
-        # Even one that was refused: the answer may have been lost on its way.
-        words = self._pods.delete(name)
+        # Even one that was refused: the answer may have been lost on its way. When all end and the
+        # server is away, to ask it for each would take long.
+        words = (self._closing and self._pods.away) or self._pods.delete(name)
         if words:
             self._left[name] = words
+        else:
+            self._left.pop(name, None)
 
     def jobs(self, job_ids: Sequence[str]) -> dict[str, JobState] | None:
         """Those that wait or run."""
@@ -121,9 +124,11 @@ class Cluster(SpecCluster):
 
     def close(self, timeout: float | None = None) -> Any:
         """Delete all pods."""
-        self._closing = True
+        self._closing, self._pods.away = True, ""
         if self.watch is not None:
             self.watch.stop()
+        for name in list(self._left):
+            self.delete(name)
         try:
             return super().close(timeout)
         finally:

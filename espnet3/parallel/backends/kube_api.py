@@ -20,6 +20,7 @@ from espnet3.parallel.backends.queues import JobState
 logger = logging.getLogger(__name__)
 
 ANSWER_LIMIT = 30.0  # seconds that the API server may take to answer
+DELETE_LIMIT = 10.0  # seconds that it may take to begin to delete something
 LOG_LINES = 1000  # of a pod that are kept
 
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -35,6 +36,7 @@ class Pods:
         namespace: that they are in.
         cluster: name of the cluster, by which they are labelled.
         owner: reference to the driver's own pod, if it runs in one in the same namespace.
+        away: why the server could not be reached when something was to be deleted; "" if it was.
     """
 
     def __init__(self, options: Mapping[str, Any], cluster: str) -> None:
@@ -42,6 +44,7 @@ class Pods:
         self.namespace = options["namespace"] or namespace
         self.cluster = cluster
         self.owner = _own_pod(self._core, self.namespace)
+        self.away = ""
 
     def create(self, pod: Mapping[str, Any]) -> str:
         """Create a pod; what Kubernetes says if it refuses, else ""."""
@@ -59,9 +62,10 @@ class Pods:
         grace = {"grace_period_seconds": 0} if at_once else {}
         try:
             self._core.delete_namespaced_pod(
-                name, self.namespace, _request_timeout=ANSWER_LIMIT, **grace
+                name, self.namespace, _request_timeout=DELETE_LIMIT, **grace
             )
         except _FAILURES as error:
+            self.away = words(error) if isinstance(error, HTTPError | OSError) else ""
             return "" if getattr(error, "status", None) == 404 else words(error)
         return ""
 
@@ -108,13 +112,13 @@ def words(error: BaseException) -> str:
 
 
 def state_of(pod: Any) -> JobState | None:
-    """A pod as a job that waits or runs; None if it is over."""
+    """A pod as a job that waits or runs; None if it is over, or to be deleted."""
     status = pod.status
     worker = _worker_status(pod)
     if status.phase in ("Succeeded", "Failed") or (worker and worker.state.terminated):
         return None
-    if pod.metadata.deletion_timestamp is not None:
-        return JobState(False, "terminating")
+    if pod.metadata.deletion_timestamp is not None:  # for long, if its node has been lost
+        return None
     if status.phase == "Running":
         return JobState(False, "running")
     return JobState(True, (status.phase or "pending").lower(), _why_it_waits(status))
