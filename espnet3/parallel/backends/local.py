@@ -5,8 +5,10 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from espnet3.parallel.backends.scheduler_side import web_server
 from espnet3.parallel.backends.threads import THREAD_VARIABLES
 from espnet3.parallel.config import ParallelConfig
+from espnet3.parallel.credentials import make_credentials
 
 if TYPE_CHECKING:
     from distributed import LocalCluster
@@ -38,11 +40,13 @@ def make_cluster(config: ParallelConfig) -> "LocalCluster":
         "memory_limit": 0,
         "silence_logs": logging.ERROR,
         "host": "127.0.0.1",
-        # No web server: whoever can reach it could see what runs.
-        "dashboard_address": "127.0.0.1:0",
-        "scheduler_kwargs": {"dashboard": False},
     }
-    return LocalCluster(**{**defaults, **options})
+    if config.secure:
+        defaults |= {"protocol": "tls://", "security": make_credentials().security()}
+    kwargs = dict(options.get("scheduler_kwargs", {}))
+    if "dashboard_address" in options:
+        kwargs["dashboard_address"] = options["dashboard_address"]
+    return LocalCluster(**{**defaults, **options, "scheduler_kwargs": web_server(kwargs)})
 
 
 def _cores() -> int:
