@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "dask", "distributed", "dask_jobqueue", "hydra", "omegaconf", "numpy")
+HEAVY = (
+    *(
+        "torch",
+        "dask",
+        "distributed",
+        "dask_jobqueue",
+        "hydra",
+        "omegaconf",
+        "numpy",
+        "cryptography",
+    ),
+)
 
 
 @pytest.mark.parametrize(

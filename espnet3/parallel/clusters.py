@@ -60,6 +60,11 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
 
     if config.env not in ENVS:
         raise ConfigError(f"unknown env {config.env!r}; {nearest(config.env, ENVS)}")
+    if not config.secure:
+        logger.warning(
+            "security: false: connections to workers are neither encrypted nor authenticated; "
+            "whoever reaches their ports, other users of these hosts included, can run code as you"
+        )
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
