@@ -7,6 +7,7 @@ environment and directory. Whoever has the group killed has the container killed
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -23,8 +24,9 @@ NOW = "2026-01-01T00:00:00Z"
 class Pod:
     """One pod; `held` is why it does not start."""
 
-    def __init__(self, made, held, log):
-        self.made, self.held, self.log = made, held, log
+    def __init__(self, made, held, directory):
+        self.made, self.held, self.directory = made, held, directory
+        self.log = directory / f"{self.name}.log"
         self.made["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": NOW}
         self.process, self.ended = None, None
         if held is None:
@@ -36,10 +38,20 @@ class Pod:
 
     def _start(self):
         container = self.made["spec"]["containers"][0]
+        mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        # Mounts are where their secret is here.
+        secrets = {
+            mounted[volume["name"]]: str(self.directory / volume["secret"]["secretName"])
+            for volume in self.made["spec"]["volumes"]
+            if "secret" in volume
+        }
+        command = container["command"]
+        for path, here in secrets.items():
+            command = [re.sub(f"^{path}/", f"{here}/", word) for word in command]
         environ = {entry["name"]: entry["value"] for entry in container["env"]}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*container["command"], *container.get("args", [])],
+                command,
                 cwd=container["workingDir"],
                 env={"PATH": os.environ["PATH"], **environ},
                 stdout=log,
@@ -90,10 +102,12 @@ class Server(ThreadingHTTPServer):
     Attributes:
         refuse: gives a status and a message, or None.
         hold: gives what it waits for ("container" or "node", a reason, a message), or None.
-        may_delete: whether pods may be deleted.
+        may_delete: whether anything may be deleted.
         kubeconfig: the file by which a client finds this server.
         created: every pod that was ever asked for and not refused, in order.
         pods: those that are there, by name.
+        may_have_secrets: whether secrets may be created.
+        secrets: those that are there, by name.
     """
 
     daemon_threads = True
@@ -101,10 +115,14 @@ class Server(ThreadingHTTPServer):
     def __init__(self, directory):
         super().__init__(("127.0.0.1", 0), Handler)
         self.directory = directory
-        self.may_delete = True
+        self.may_delete = self.may_have_secrets = True
         self.refuse = self.hold = lambda pod: None
-        self.created, self.pods = [], {}
+        self.created, self.pods, self.secrets = [], {}, {}
         self.guard = threading.Lock()
+
+    @property
+    def is_empty(self):
+        return not self.pods and not self.secrets
 
     @property
     def kubeconfig(self):
@@ -118,7 +136,7 @@ class Server(ThreadingHTTPServer):
         with self.guard:
             if name in self.pods:
                 return 409, failure(409, f'pods "{name}" already exists')
-            pod = self.pods[name] = Pod(made, self.hold(made), self.directory / f"{name}.log")
+            pod = self.pods[name] = Pod(made, self.hold(made), self.directory)
             self.created.append(made)
         return 201, pod.as_listed()
 
@@ -129,6 +147,23 @@ class Server(ThreadingHTTPServer):
             pod = self.pods.pop(name)
         pod.signal(signal.SIGKILL if grace == 0 else signal.SIGTERM)
         return 200, pod.as_listed()
+
+    def create_secret(self, made):
+        if not self.may_have_secrets:
+            return 403, failure(403, 'secrets is forbidden: User "me" cannot create it')
+        path = self.directory / made["metadata"]["name"]
+        path.mkdir()
+        for name, text in made["stringData"].items():
+            (path / name).write_text(text)
+        self.secrets[path.name] = made
+        return 201, {**made, "stringData": None}
+
+    def delete_secret(self, name):
+        if not self.may_delete:
+            return 403, failure(403, 'secrets is forbidden: User "me" cannot delete it')
+        shutil.rmtree(self.directory / name)
+        del self.secrets[name]
+        return 200, {"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"}
 
     def listed(self, selector):
         wanted = dict(part.split("=") for part in selector.split(",")) if selector else {}
@@ -158,16 +193,23 @@ class Handler(BaseHTTPRequestHandler):
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length) or "null")
-        match = re.fullmatch(r"/api/v1/namespaces/speech/pods(?:/([^/]+)(/log)?)?", url.path)
-        if match is None:
+        match = re.fullmatch(r"/api/v1/namespaces/speech/(\w+)(?:/([^/]+)(/log)?)?", url.path)
+        kind, name, log = match.groups() if match else (None, None, None)
+        if kind not in ("pods", "secrets"):
             self.say(404, failure(404, f"no such path: {url.path}"))
-            return
-        name, log = match.groups()
-        if name is not None and name not in self.server.pods:
-            self.say(404, failure(404, f'pods "{name}" not found'))
-        elif log:
-            text = (self.server.directory / f"{name}.log").read_bytes()
-            self.say(200, text, "text/plain")
+        elif name is not None and name not in getattr(self.server, kind):
+            self.say(404, failure(404, f'{kind} "{name}" not found'))
+        elif kind == "secrets":
+            create = self.command == "POST"
+            self.say(
+                *(self.server.create_secret(body) if create else self.server.delete_secret(name))
+            )
+        else:
+            self.answer_about_pods(name, log, query, body)
+
+    def answer_about_pods(self, name, log, query, body):
+        if log:
+            self.say(200, (self.server.directory / f"{name}.log").read_bytes(), "text/plain")
         elif self.command == "POST":
             self.say(*self.server.create_pod(body))
         elif self.command == "DELETE":

@@ -1,6 +1,7 @@
 """`env: kube`: the real client library against a stub API server that runs pods as processes."""
 
 import itertools
+import json
 import logging
 import os
 import re
@@ -45,8 +46,7 @@ def kube(server, log):
             "scheduler_options": {"host": "127.0.0.1"},
             **(options or {}),
         }
-        keys |= {"env": "kube", "n_workers": n_workers, "security": False}
-        return {**keys, "options": options}
+        return {"env": "kube", "n_workers": n_workers, "options": options, **keys}
 
     yield block
     await_that(lambda: not any(map(is_running, pids(log) - {os.getpid()})))
@@ -81,12 +81,41 @@ def meanwhile(action):
         raise errors[0]
 
 
-def test_same_bytes_as_a_local_run_and_no_pod_is_left(log, out, kube, server):
-    set_parallel(kube(3))
+@pytest.mark.parametrize("security", [None, False], ids=["TLS", "no TLS"])
+def test_same_bytes_as_a_local_run_and_nothing_is_left(log, out, kube, server, security):
+    set_parallel(kube(3, security=security))
     assert Lines(Provider(log), output_dir=out)(range(60)) == lines_of(range(60))
     assert forwards(log) == [*range(60)]
     assert len(server.created) == 3
-    assert server.pods == {}
+    assert server.is_empty
+
+
+def test_the_key_is_in_a_secret_and_in_nothing_else(log, out, kube, server):
+    tell(log, 3, "hold")
+
+    def look():
+        await_that(lambda: notes(log, "held"))
+        (secret,) = server.secrets.values()
+        assert secret["metadata"]["labels"] == server.created[0]["metadata"]["labels"]
+        assert "PRIVATE KEY" in secret["stringData"]["key.pem"]
+        assert "PRIVATE KEY" not in json.dumps(server.created)
+        tell(log, 3, None)
+
+    set_parallel(kube(2))
+    with meanwhile(look):
+        Lines(Provider(log), output_dir=out)(range(5))
+    for path in out.rglob("*"):
+        assert not path.is_file() or b"PRIVATE KEY" not in path.read_bytes()
+    assert server.is_empty
+
+
+def test_refusal_of_the_secret_ends_the_run(log, out, kube, server):
+    server.may_have_secrets = False
+    set_parallel(kube(2))
+    with pytest.raises(RunStopped, match='TLS credentials: secrets is forbidden: User "me" cannot'):
+        Lines(Provider(log), output_dir=out)(range(5))
+    assert server.is_empty
+    assert server.created == []
 
 
 def test_killed_pod_is_replaced_and_nothing_is_lost(log, out, kube, server, quick):
@@ -102,7 +131,7 @@ def test_killed_pod_is_replaced_and_nothing_is_lost(log, out, kube, server, quic
     with meanwhile(kill):
         assert Lines(Provider(log), output_dir=out)(range(30)) == lines_of(range(30))
     assert len(server.created) == 3
-    assert server.pods == {}
+    assert server.is_empty
 
 
 def test_pod_that_is_told_to_leave_commits_and_is_replaced(log, out, kube, server, quick):
@@ -136,7 +165,7 @@ def test_item_that_takes_all_memory_of_its_pod_is_set_aside(log, out, kube, serv
     assert [failure["position"] for failure in caught.value.failures] == [7]
     assert set(forwards(log)) == {*range(7), *range(8, 20)}
     assert any("OOMKilled, exit code 137" in x.read_text() for x in (out / "logs").iterdir())
-    assert server.pods == {}
+    assert server.is_empty
 
 
 @pytest.mark.parametrize(("held", "words"), [
@@ -152,7 +181,7 @@ def test_what_is_waited_for_is_told_in_the_words_of_kubernetes(
         await_that(lambda: words in cluster.watch.waited_for())
         (name,) = server.pods
         assert cluster.watch.waited_for().startswith(f"job {name} ")
-    assert server.pods == {}
+    assert server.is_empty
 
 
 def test_refusal_of_all_pods_ends_the_run_with_the_words_of_kubernetes(log, out, kube, server):
@@ -164,11 +193,18 @@ def test_refusal_of_all_pods_ends_the_run_with_the_words_of_kubernetes(log, out,
     assert re.fullmatch(f"kube refuses the pods: {words}", str(caught.value))
 
 
-def test_a_server_that_is_away_ends_the_run(log, out, kube, server):
-    block = kube(1)
+@pytest.mark.parametrize("security", [None, False], ids=["TLS", "no TLS"])
+def test_a_server_that_is_away_ends_the_run(log, out, kube, server, security):
+    block = kube(1, security=security)
     server.stop()
     set_parallel(block)
-    with pytest.raises(RunStopped, match=r"kube refuses the pods: .*Connection refused"):
+    with pytest.raises(RunStopped, match=r"kube refuses the (pods|secret .*): .*Connection ref"):
+        Lines(Provider(log), output_dir=out)(range(5))
+
+
+def test_a_namespace_that_is_not_there_ends_the_run(log, out, kube, server):
+    set_parallel(kube(2, options={"namespace": "other"}, security=False))
+    with pytest.raises(RunStopped, match="kube refuses the pods: no such path: .*/other/pods"):
         Lines(Provider(log), output_dir=out)(range(5))
 
 
@@ -185,7 +221,7 @@ def test_the_others_go_on_and_a_refused_pod_is_asked_for_again(log, out, kube, s
     with meanwhile(free):
         assert Lines(Provider(log), output_dir=out)(range(20)) == lines_of(range(20))
     assert next(asked) == 5
-    assert server.pods == {}
+    assert server.is_empty
 
 
 def test_pods_that_end_at_once_stop_the_run_with_what_they_said(log, out, kube, server, quick):
@@ -193,7 +229,7 @@ def test_pods_that_end_at_once_stop_the_run_with_what_they_said(log, out, kube, 
     with pytest.raises(RunStopped, match=r"\d jobs in a row ended before their worker") as caught:
         Lines(Provider(log), output_dir=out)(range(5))
     assert re.search(r"pod espnet3-\w+-\d: Error, exit code 1", str(caught.value))
-    assert server.pods == {}
+    assert server.is_empty
 
 
 def test_no_pod_is_left_after_an_error(log, out, kube, server):
@@ -201,7 +237,7 @@ def test_no_pod_is_left_after_an_error(log, out, kube, server):
     set_parallel(kube(2, on_error="raise"))
     with pytest.raises(RunFailed):
         Lines(Provider(log), output_dir=out)(range(20))
-    assert server.pods == {}
+    assert server.is_empty
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]], ids=str)
@@ -216,7 +252,7 @@ def test_no_pod_outlives_an_interrupted_driver(log, out, start_driver, kube, ser
     if len(numbers) == 1:
         tell(log, 15, None)
     assert driver.wait(DEADLINE) == 128 + numbers[0]
-    assert server.pods == {}
+    assert server.is_empty
     await_that(lambda: not any(map(is_running, pids(log))))
 
 
@@ -232,9 +268,8 @@ def test_pods_of_a_killed_driver_end_and_are_found_by_their_label(
     await_that(lambda: pod.process.poll() is not None)
     selector = "app.kubernetes.io/name=espnet3-worker"
     assert [listed["status"]["phase"] for listed in server.listed(selector)] == ["Succeeded"]
-    assert start_driver(30, **kube()).wait(DEADLINE) == 0
-    assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(30))
-    assert [*server.pods.values()] == [pod]  # nobody else's business
+    (secret,) = server.secrets.values()  # the key of a cluster that is no more
+    assert secret["metadata"]["labels"] == pod.made["metadata"]["labels"]
 
 
 def test_pods_that_cannot_be_deleted_are_told_with_the_command_that_does(
@@ -246,8 +281,8 @@ def test_pods_that_cannot_be_deleted_are_told_with_the_command_that_does(
     (told,) = (r.getMessage() for r in caplog.records if r.levelno == logging.ERROR)
     label = server.created[0]["metadata"]["labels"]["espnet3/cluster"]
     assert told == (
-        '2 pods could not be deleted: pods is forbidden: User "me" cannot delete it; try '
-        f"`kubectl delete pods --namespace speech --selector espnet3/cluster={label}`"
+        '3 pods or secrets could not be deleted: pods is forbidden: User "me" cannot delete it; '
+        f"try `kubectl delete pods,secrets --namespace speech --selector espnet3/cluster={label}`"
     )
 
 

@@ -22,11 +22,11 @@ from espnet3.parallel.worker.entry import _parser
 LEAST = {"image": "registry/espnet3:1", "memory": "8GB"}
 
 
-def pod_of(**options):
+def pod_of(scheduler="tcp://driver:1", **options):
     """The pod of a worker, checked as the client library checks it."""
-    block = {"env": "kube", "security": False, "options": {**LEAST, **options}}
+    block = {"env": "kube", "options": {**LEAST, **options}}
     parallel, _ = parse_parallel(block)
-    pod = worker_pod("espnet3-0-1", "tcp://driver:1", {**DEFAULTS, **parallel.options}, "espnet3-0")
+    pod = worker_pod("espnet3-0-1", scheduler, {**DEFAULTS, **parallel.options}, "espnet3-0")
     client.V1Pod.model_validate(pod)
     return pod
 
@@ -83,6 +83,18 @@ def test_worker_command_is_one_that_the_entry_reads():
     assert (arguments.scheduler, arguments.name) == ("tcp://driver:1", "espnet3-0-1")
     assert (arguments.memory_limit, arguments.death_timeout) == ("8000000000", "120")
     assert (arguments.local_directory, arguments.port) == ("/tmp", "7000:")
+
+
+def test_credentials_come_from_a_secret():
+    pod = pod_of("tls://driver:1")
+    arguments = _parser().parse_args(worker_of(pod)["command"][3:])
+    files = (arguments.tls_ca_file, arguments.tls_cert, arguments.tls_key)
+    assert [Path(path).name for path in files] == ["certificate.pem", "certificate.pem", "key.pem"]
+    (volume,) = pod["spec"]["volumes"]
+    (mount,) = worker_of(pod)["volumeMounts"]
+    assert volume["secret"] == {"secretName": "espnet3-0"}
+    assert mount["name"] == volume["name"]
+    assert {str(Path(path).parent) for path in files} == {mount["mountPath"]}
 
 
 TEMPLATE = """
@@ -178,7 +190,7 @@ def test_a_template_that_kubernetes_does_not_know_is_refused_in_its_own_words(tm
 
 def test_a_missing_client_library_is_named_with_the_extra_that_has_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "kubernetes", None)
-    config = ParallelConfig("kube", 2, LEAST, security=False)
+    config = ParallelConfig("kube", 2, LEAST)
     with pytest.raises(ConfigError, match=re.escape("pip install 'espnet3[kube]'")):
         clusters.start_cluster(config, tmp_path)
 

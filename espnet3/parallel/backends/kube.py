@@ -17,14 +17,15 @@ from distributed import Scheduler
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from espnet3.errors import RunStopped
-from espnet3.parallel.backends.batch import scheduler_side
 from espnet3.parallel.backends.job import AT_ONCE, Submissions
 from espnet3.parallel.backends.kube_api import Pods, is_out_of_memory, state_of
 from espnet3.parallel.backends.kube_options import DEFAULTS, read_template
-from espnet3.parallel.backends.kube_pod import CLUSTER, worker_pod
+from espnet3.parallel.backends.kube_pod import CERTIFICATE, CLUSTER, KEY, worker_pod
 from espnet3.parallel.backends.queues import JobState
+from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
+from espnet3.parallel.credentials import Credentials, make_credentials
 from espnet3.parallel.worker.nanny import ENDED
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,13 @@ class WorkerPod(ProcessInterface):
 class Cluster(SpecCluster):
     """Workers in pods of one namespace."""
 
-    def __init__(self, options: Mapping[str, Any], pods: Pods, submissions: Submissions) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        pods: Pods,
+        submissions: Submissions,
+        credentials: Credentials | None,
+    ) -> None:
         self.watch: Watch | None = None
         self.log_directory = options["log_directory"]
         self._options = options
@@ -65,9 +72,12 @@ class Cluster(SpecCluster):
         self._closing = False
         self._left: dict[str, str] = {}
         self._out_of_memory: set[str] = set()
-        scheduler = {**scheduler_side(None), **options["scheduler_options"]}
+        self._has_secret = False
+        security = None if credentials is None else credentials.security()
+        scheduler = listening(options["scheduler_options"], None, security is not None)
         super().__init__(
-            scheduler={"cls": Scheduler, "options": scheduler},
+            scheduler={"cls": Scheduler, "options": {**scheduler, "security": security}},
+            security=security,
             worker={"cls": WorkerPod, "options": {}},
             silence_logs=logging.CRITICAL,
             name=pods.cluster,
@@ -77,6 +87,20 @@ class Cluster(SpecCluster):
         """Called by Dask for each worker that is missing."""
         name = f"{self._pods.cluster}-{next(self._count)}"
         return {name: {"cls": WorkerPod, "options": {"cluster": self}}}
+
+    def give(self, credentials: Credentials) -> None:
+        """Put credentials into a secret, which the pods see and nothing else names.
+
+        Raises:
+            RunStopped: if Kubernetes refuses it.
+        """
+        self._has_secret = True
+        refusal = self._pods.create_secret(
+            {CERTIFICATE: credentials.certificate, KEY: credentials.key}
+        )
+        if refusal:
+            self._has_secret = False
+            raise RunStopped(f"kube refuses the secret with the TLS credentials: {refusal}")
 
     def create(self, name: str, scheduler: str) -> None:
         """Create the pod of a worker."""
@@ -119,6 +143,7 @@ class Cluster(SpecCluster):
 
     def cancel(self, job_ids: Sequence[str]) -> None:
         """Delete pods without letting their workers finish anything."""
+        self._delete_secret()  # this process may end without more ado
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda name: self._pods.delete(name, at_once=True), job_ids))
 
@@ -132,20 +157,28 @@ class Cluster(SpecCluster):
         try:
             return super().close(timeout)
         finally:
+            self._delete_secret()
             if self._left:
                 logger.error(
-                    "%d pods could not be deleted: %s; try `%s`",
+                    "%d pods or secrets could not be deleted: %s; try `%s`",
                     len(self._left), next(iter(self._left.values())), self.removal,
                 )  # fmt: skip
                 self._left = {}
 
     @property
     def removal(self) -> str:
-        """The command that removes all pods of this cluster."""
+        """The command that removes all that is left of this cluster."""
         return (
-            f"kubectl delete pods --namespace {self._pods.namespace} "
+            f"kubectl delete pods,secrets --namespace {self._pods.namespace} "
             f"--selector {CLUSTER}={self._pods.cluster}"
         )
+
+    def _delete_secret(self) -> None:
+        if self._has_secret:
+            self._has_secret = False
+            words = self._pods.away or self._pods.delete_secret()
+            if words:
+                self._left[self._pods.cluster] = words
 
     def _tell_of_its_end(self, name: str) -> None:
         """The whole pod is gone, its nanny with it, which else says how a worker ended.
@@ -164,14 +197,18 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
 
     Raises:
         ConfigError: if no Kubernetes is to be found.
-        RunStopped: if it refuses the pods, in its own words.
+        RunStopped: if it refuses the pods or the secret, in its own words.
     """
     options = {**DEFAULTS, "log_directory": str(logs)}
     options |= {key: value for key, value in config.options.items() if value is not None}
     options["pod_template"] = read_template(options["pod_template"])
     submissions = Submissions()
-    cluster = Cluster(options, Pods(options, f"espnet3-{secrets.token_hex(4)}"), submissions)
+    pods = Pods(options, f"espnet3-{secrets.token_hex(4)}")
+    credentials = make_credentials() if config.secure else None
+    cluster = Cluster(options, pods, submissions, credentials)
     try:
+        if credentials is not None:
+            cluster.give(credentials)
         cluster.watch = Watch(cluster, cluster.jobs, submissions, config.n_workers)
         cluster.scale(config.n_workers)  # type: ignore[no-untyped-call]
         submissions.wait(config.n_workers)

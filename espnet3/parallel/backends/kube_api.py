@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
 from espnet3.errors import ConfigError
-from espnet3.parallel.backends.kube_pod import CLUSTER
+from espnet3.parallel.backends.kube_pod import CLUSTER, metadata
 from espnet3.parallel.backends.queues import JobState
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Pods:
         namespace: that they are in.
         cluster: name of the cluster, by which they are labelled.
         owner: reference to the driver's own pod, if it runs in one in the same namespace.
-        away: why the server could not be reached when something was to be deleted; "" if it was.
+        away: why the server could not be reached the last time; "" if it was.
     """
 
     def __init__(self, options: Mapping[str, Any], cluster: str) -> None:
@@ -48,26 +49,53 @@ class Pods:
 
     def create(self, pod: Mapping[str, Any]) -> str:
         """Create a pod; what Kubernetes says if it refuses, else ""."""
-        try:
-            self._core.create_namespaced_pod(
-                self.namespace, pod, field_validation="Strict", _request_timeout=ANSWER_LIMIT
-            )
-        except _FAILURES as error:
-            # Every pod has another name, but the reason is to be told once.
-            return words(error).replace(pod["metadata"]["name"], f"{self.cluster}-*")
-        return ""
+        refusal = self._refusal(
+            self._core.create_namespaced_pod,
+            self.namespace,
+            pod,
+            field_validation="Strict",
+            _request_timeout=ANSWER_LIMIT,
+        )
+        # Every pod has another name, but the reason is to be told once.
+        return refusal.replace(pod["metadata"]["name"], f"{self.cluster}-*")
 
     def delete(self, name: str, at_once: bool = False) -> str:
         """Delete a pod if it is there; what Kubernetes says if it refuses, else ""."""
         grace = {"grace_period_seconds": 0} if at_once else {}
-        try:
-            self._core.delete_namespaced_pod(
-                name, self.namespace, _request_timeout=DELETE_LIMIT, **grace
-            )
-        except _FAILURES as error:
-            self.away = words(error) if isinstance(error, HTTPError | OSError) else ""
-            return "" if getattr(error, "status", None) == 404 else words(error)
-        return ""
+        return self._refusal(
+            self._core.delete_namespaced_pod,
+            name,
+            self.namespace,
+            missing_ok=True,
+            _request_timeout=DELETE_LIMIT,
+            **grace,
+        )
+
+    def create_secret(self, texts: Mapping[str, str]) -> str:
+        """Create the secret of the cluster, with its name; as `create`."""
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": metadata(self.cluster, self.cluster, self.owner),
+            "stringData": dict(texts),
+            "immutable": True,
+        }
+        return self._refusal(
+            self._core.create_namespaced_secret,
+            self.namespace,
+            secret,
+            _request_timeout=ANSWER_LIMIT,
+        )
+
+    def delete_secret(self) -> str:
+        """Delete it if it is there; as `delete`."""
+        return self._refusal(
+            self._core.delete_namespaced_secret,
+            self.cluster,
+            self.namespace,
+            missing_ok=True,
+            _request_timeout=DELETE_LIMIT,
+        )
 
     def all(self) -> list[Any] | None:
         """All that are listed, whether they run or have ended; None if nobody could say."""
@@ -102,13 +130,28 @@ class Pods:
             logger.debug("the log of pod %s cannot be read: %s", name, words(error))
         return "\n".join(part.rstrip("\n") for part in parts if part)
 
+    def _refusal(
+        self, request: Callable[..., Any], *arguments: Any, missing_ok: bool = False, **options: Any
+    ) -> str:
+        """What Kubernetes says if it refuses a request, else ""."""
+        self.away = ""
+        try:
+            request(*arguments, **options)
+        except _FAILURES as error:
+            if isinstance(error, HTTPError | OSError):
+                self.away = words(error)
+            is_missing = getattr(error, "status", None) == HTTPStatus.NOT_FOUND
+            return "" if missing_ok and is_missing else words(error)
+        return ""
+
 
 def words(error: BaseException) -> str:
     """What Kubernetes said, without what the client library wraps around it."""
     try:
         return str(json.loads(getattr(error, "body", None) or "")["message"])
     except (ValueError, KeyError, TypeError):
-        return str(error).strip()
+        status, reason = getattr(error, "status", None), getattr(error, "reason", None)
+        return f"{status} {reason}" if status else str(reason or error).strip()
 
 
 def state_of(pod: Any) -> JobState | None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from espnet3.parallel.backends.jobqueue import ENTRY, variables
@@ -14,6 +15,12 @@ CLUSTER = "espnet3/cluster"
 """Label with the name of the cluster that a pod or secret belongs to."""
 
 GPU = "nvidia.com/gpu"
+
+KEYS = Path("/etc/espnet3")
+"""Where the secret with the TLS credentials is in a pod."""
+
+CERTIFICATE, KEY = "certificate.pem", "key.pem"
+"""Its files."""
 
 
 def metadata(name: str, cluster: str, owner: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -35,7 +42,7 @@ def worker_pod(
         name: of the pod and of its worker.
         scheduler: address of the driver's Dask scheduler.
         options: of `env: kube`, with defaults.
-        cluster: name of the cluster, for its label.
+        cluster: name of the cluster, for its label, and of the secret with its TLS credentials.
         owner: reference to the driver's own pod, if it runs in one.
     """
     template = read_template(options["pod_template"])
@@ -48,6 +55,9 @@ def worker_pod(
         for volume, (claim, _) in claims.items()
     ]
     mounts = [{"name": volume, "mountPath": path} for volume, (_, path) in claims.items()]
+    if scheduler.startswith("tls://"):
+        volumes.append({"name": KEYS.name, "secret": {"secretName": cluster}})
+        mounts.append({"name": KEYS.name, "mountPath": str(KEYS), "readOnly": True})
     container = _container(worker_container(template), name, scheduler, options, mounts)
     others = [{**one, "resources": _resources(one)} for one in (spec.get("containers") or [])[1:]]
     return {
@@ -80,8 +90,13 @@ def _container(
     command = [
         *(options["python"], "-m", ENTRY, scheduler, "--name", name, "--memory-limit", memory),
         *("--death-timeout", str(options["death_timeout"])),
-        *("--local-directory", options["local_directory"], *options["worker_extra_args"]),
+        *("--local-directory", options["local_directory"]),
     ]
+    if scheduler.startswith("tls://"):
+        certificate = str(KEYS / CERTIFICATE)  # which is its own authority
+        command += ["--tls-ca-file", certificate, "--tls-cert", certificate]
+        command += ["--tls-key", str(KEYS / KEY)]
+    command += options["worker_extra_args"]
     env = given.get("env") or []
     theirs = {variable.get("name") for variable in env}
     ours = [
