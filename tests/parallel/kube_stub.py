@@ -28,7 +28,7 @@ class Pod:
         self.made, self.held, self.directory = made, held, directory
         self.log = directory / f"{self.name}.log"
         self.made["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": NOW}
-        self.process, self.ended = None, None
+        self.process, self.is_lost = None, False
         if held is None:
             self._start()
 
@@ -63,6 +63,12 @@ class Pod:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, number)
 
+    def lose(self):
+        """Its node is gone: Kubernetes deletes it, and waits for an answer that never comes."""
+        self.made["metadata"]["deletionTimestamp"] = NOW
+        self.is_lost = True
+        self.signal(signal.SIGKILL)
+
     def as_listed(self):
         container = self.made["spec"]["containers"][0]
         state, phase, conditions = {"running": {"startedAt": NOW}}, "Running", []
@@ -74,7 +80,7 @@ class Pod:
             else:
                 condition = {"type": "PodScheduled", "status": "False"}
                 conditions = [{**condition, "reason": reason, "message": message}]
-        elif self.process.poll() is not None:
+        elif self.process.poll() is not None and not self.is_lost:
             code = self.process.returncode
             phase = "Failed" if code else "Succeeded"
             # The kernel's own killing and ours look alike: here, it is the kernel's.

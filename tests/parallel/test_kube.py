@@ -118,14 +118,18 @@ def test_refusal_of_the_secret_ends_the_run(log, out, kube, server):
     assert server.created == []
 
 
-def test_killed_pod_is_replaced_and_nothing_is_lost(log, out, kube, server, quick):
+@pytest.mark.parametrize("node_is_lost", [False, True], ids=["killed", "node lost"])
+def test_killed_pod_is_replaced_and_nothing_is_lost(log, out, kube, server, quick, node_is_lost):
     tell(log, 15, "hold once")
 
     def kill():
         await_that(lambda: notes(log, "held"))
         (pid,) = {int(line.split()[1]) for line in notes(log, "forwards") if line[:3] == "15 "}
-        (name,) = (name for name, pod in server.pods.items() if os.getpgid(pid) == pod.process.pid)
-        server.delete_pod(name, grace=0)
+        (pod,) = (pod for pod in server.pods.values() if os.getpgid(pid) == pod.process.pid)
+        if node_is_lost:
+            pod.lose()
+        else:
+            server.delete_pod(pod.name, grace=0)
 
     set_parallel(kube(2))
     with meanwhile(kill):

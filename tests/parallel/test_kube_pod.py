@@ -9,14 +9,16 @@ import pytest
 import yaml
 from kube_stub import api_server
 from kubernetes import client
+from kubernetes.config import incluster_config
 
 from espnet3.errors import ConfigError
 from espnet3.parallel import clusters
 from espnet3.parallel.backends import kube_api
-from espnet3.parallel.backends.kube_options import DEFAULTS, read_template
+from espnet3.parallel.backends.kube_options import DEFAULTS
 from espnet3.parallel.backends.kube_pod import worker_pod
 from espnet3.parallel.backends.threads import THREAD_VARIABLES
 from espnet3.parallel.config import ParallelConfig, parse_parallel
+from espnet3.parallel.credentials import make_credentials
 from espnet3.parallel.worker.entry import _parser
 
 LEAST = {"image": "registry/espnet3:1", "memory": "8GB"}
@@ -45,10 +47,19 @@ def refusal(**options):
     return str(caught.value)
 
 
-def test_the_documented_block_makes_a_pod():
+def documented(mark):
     page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
-    text = page.partition("<!-- backend: kube -->\n```yaml\n")[2].partition("```")[0]
-    parallel, _ = parse_parallel(yaml.safe_load(text)["parallel"])
+    return yaml.safe_load(page.partition(f"<!-- {mark} -->\n```yaml\n")[2].partition("```")[0])
+
+
+def test_the_documented_template_makes_a_pod():
+    pod = pod_of(pod_template=documented("pod template"))
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 120
+    assert variables_of(pod)["HOME"] == "/tmp"
+
+
+def test_the_documented_block_makes_a_pod():
+    parallel, _ = parse_parallel(documented("backend: kube")["parallel"])
     pod = pod_of(**parallel.options)
     worker = worker_of(pod)
     assert parallel.env == "kube"
@@ -159,12 +170,15 @@ def test_an_image_beside_a_template_is_the_one_that_counts():
     ({"tolerations": []}, "tolerations: put it into pod_template, in Kubernetes' own words"),
     ({"volumes": ["/data"]}, "volumes: must be a block of `name of a claim: /absolute/path`"),
     ({"volumes": {"claim": "data"}}, "volumes: must be a block of"),
-    ({"pod_template": "none.yaml"}, "pod_template: none.yaml cannot be read: "),
+    ({"pod_template": "none.yaml"}, "pod_template: in none.yaml: cannot be read: "),
     ({"pod_template": {"containers": []}}, "containers: a pod has metadata and spec alone"),
-    ({"pod_template": {"spec": {"containers": {}}}}, "containers a list of them"),
-    ({"pod_template": {"spec": {"restartPolicy": "Always"}}}, "spec.restartPolicy: "),
+    ({"pod_template": {"spec": ["x"]}}, "spec: must be a block of keys, not ['x'] (list)"),
+    ({"pod_template": {"spec": {"containers": {"image": "x"}}}}, "containers: must be a list of"),
+    ({"pod_template": {"metadata": {"labels": "x"}}}, "metadata.labels: must be a block of keys"),
+    ({"pod_template": {"spec": {"containers": [{"env": {"A": "b"}}]}}}, "[0].env: must be a list"),
+    ({"pod_template": {"spec": {"restartPolicy": "Never"}}}, "restartPolicy: the driver replaces"),
     ({"pod_template": {"metadata": {"name": "mine"}}}, "metadata.name: each pod gets its own"),
-    ({"pod_template": {"spec": {"containers": [{"args": ["x"]}]}}}, "args of the first container"),
+    ({"pod_template": {"spec": {"containers": [{"args": ["x"]}]}}}, "[0].args: the worker's own"),
 ])  # fmt: skip
 def test_options_are_checked_before_anything_is_asked_for(wrong, words):
     assert f"parallel.options.{next(iter(wrong))}: " in refusal(**wrong)
@@ -227,7 +241,13 @@ def test_a_driver_that_may_not_read_its_own_pod_does_without_an_owner(in_pod):
     assert kube_api.Pods(options, "espnet3-0").owner is None
 
 
-def test_template_is_read_once_and_checked(tmp_path):
-    (tmp_path / "pod.yaml").write_text("- a list\n")
-    with pytest.raises(ValueError, match="must be a block of keys"):
-        read_template(str(tmp_path / "pod.yaml"))
+def test_a_driver_in_a_pod_needs_no_kubeconfig(in_pod, monkeypatch, tmp_path):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
+    for name in ("SERVICE_TOKEN_FILENAME", "SERVICE_CERT_FILENAME"):
+        (tmp_path / name).write_text(make_credentials().certificate)
+        monkeypatch.setattr(incluster_config, name, str(tmp_path / name))
+    pods = kube_api.Pods({**DEFAULTS, **LEAST}, "espnet3-0")
+    assert pods.namespace == "speech"
+    assert "HTTPSConnection(host='127.0.0.1', port=1): " in pods.create(pod_of())

@@ -19,8 +19,9 @@ from distributed.deploy.spec import ProcessInterface, SpecCluster
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.job import AT_ONCE, Submissions
 from espnet3.parallel.backends.kube_api import Pods, is_out_of_memory, state_of
-from espnet3.parallel.backends.kube_options import DEFAULTS, read_template
+from espnet3.parallel.backends.kube_options import DEFAULTS
 from espnet3.parallel.backends.kube_pod import CERTIFICATE, CLUSTER, KEY, worker_pod
+from espnet3.parallel.backends.kube_template import read_template
 from espnet3.parallel.backends.queues import JobState
 from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.watch import Watch

@@ -2,10 +2,10 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError
+from espnet3.parallel.backends.kube_template import read_template, worker_container
 from espnet3.parallel.wording import nearest, shown
 
 DEFAULTS: dict[str, Any] = {
@@ -135,50 +135,3 @@ def in_bytes(memory: Any) -> int:
     from dask.utils import parse_bytes
 
     return int(parse_bytes(memory))
-
-
-def read_template(given: Any) -> dict[str, Any]:
-    """A pod template, of which nothing would be lost under what is laid over it.
-
-    Raises:
-        ValueError: saying what is wrong with it.
-    """
-    template = _load(Path(given)) if isinstance(given, str) else given or {}
-    where = f"in {given}, " if isinstance(given, str) else ""
-    if not isinstance(template, dict):
-        raise ValueError(f"{where}must be a block of keys, not {shown(template)}")
-    for key in template:
-        if key not in ("apiVersion", "kind", "metadata", "spec"):
-            raise ValueError(f"{where}{key}: a pod has metadata and spec alone")
-    metadata, spec = (template.get(key) or {} for key in ("metadata", "spec"))
-    containers = spec.get("containers", []) if isinstance(spec, dict) else None
-    if not (
-        isinstance(metadata, dict)
-        and isinstance(containers, list)
-        and all(isinstance(container, dict) for container in containers)
-    ):
-        raise ValueError(f"{where}metadata and spec are blocks of keys, containers a list of them")
-    for key, why in (("name", "each pod gets its own"), ("namespace", "an option of its own")):
-        if key in metadata:
-            raise ValueError(f"{where}metadata.{key}: {why}; leave it out")
-    if spec.get("restartPolicy", "Never") != "Never":
-        raise ValueError(f"{where}spec.restartPolicy: the driver replaces pods; leave it out")
-    for key in ("command", "args", "workingDir"):
-        if key in (containers or [{}])[0]:
-            raise ValueError(f"{where}{key} of the first container: the worker's own; leave it out")
-    return template
-
-
-def worker_container(template: Mapping[str, Any]) -> dict[str, Any]:
-    """What a template says about the container that the worker runs in: its first."""
-    containers: list[dict[str, Any]] = (template.get("spec") or {}).get("containers") or [{}]
-    return containers[0]
-
-
-def _load(path: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.parallel.backends.jobqueue import ENTRY, variables
-from espnet3.parallel.backends.kube_options import in_bytes, read_template, worker_container
+from espnet3.parallel.backends.kube_options import in_bytes
+from espnet3.parallel.backends.kube_template import read_template, worker_container
 
 LABELS = {"app.kubernetes.io/name": "espnet3-worker"}
 """Of all pods and secrets that this package makes."""
@@ -109,7 +110,7 @@ def _container(
         amounts[GPU] = str(options["gpus"])
     resources = _resources(given)
     # Requests and limits alike: such pods are the last to be evicted.
-    both = {key: {**resources.get(key, {}), **amounts} for key in ("requests", "limits")}
+    both = {key: {**(resources.get(key) or {}), **amounts} for key in ("requests", "limits")}
     return {
         "name": "worker",
         **given,
