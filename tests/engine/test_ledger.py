@@ -25,7 +25,7 @@ def failed(position: int, error: str = "ValueError") -> dict[str, Any]:
 
 
 def start(run_dir: Path, run_id: str = RUN) -> Ledger:
-    return Ledger.open_next_epoch(run_dir, run_id, {"host": "here", "pid": 1})
+    return Ledger.open_next_epoch(run_dir, run_id, {"host": "here", "pid": 1}, lambda: None)
 
 
 def accepted(coverage: Coverage) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -108,11 +108,17 @@ class Manifest:
         other = [name for name in now.keys() & before.keys() if now[name] != before[name]]
         return [*sorted(other), *sorted(new), *sorted(gone)]
 
-    def write(self, run_dir: Path, identity: Mapping[str, Any]) -> None:
-        """Write `config.yaml` (secrets masked), then `manifest.json`."""
-        _write_config(run_dir, identity)
+    def write(self, run_dir: Path, identity: Mapping[str, Any], check: Callable[[], None]) -> None:
+        """Write `config.yaml` (secrets masked), then `manifest.json`.
+
+        Args:
+            run_dir: the run directory.
+            identity: what `self.identity` is of.
+            check: called just before each takes its name; raises if the run is another driver's.
+        """
+        _write_config(run_dir, identity, check)
         text = json.dumps(asdict(self), indent=1)
-        durable.replace(run_dir / "manifest.json", text.encode() + b"\n")
+        durable.replace(run_dir / "manifest.json", text.encode() + b"\n", check)
 
     def check_items(self, items: Sequence[Any], run_dir: Path) -> None:
         """Refuse another item list; that is never accepted.
@@ -176,10 +182,10 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _write_config(run_dir: Path, identity: Mapping[str, Any]) -> None:
+def _write_config(run_dir: Path, identity: Mapping[str, Any], check: Callable[[], None]) -> None:
     # JSON is YAML too, and importing a YAML library would be a third of a small run's start.
     text = json.dumps(mask_secrets(dict(identity)), indent=2, sort_keys=True)
-    durable.replace(run_dir / "config.yaml", text.encode() + b"\n")
+    durable.replace(run_dir / "config.yaml", text.encode() + b"\n", check)
 
 
 def _read_config(run_dir: Path) -> dict[str, Any]:
