@@ -11,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.parallel.engine.ledger import read_coverage
-from espnet3.parallel.engine.manifest import Manifest, code_changed, some_of
+from espnet3.parallel.engine.manifest import (
+    CONFIG,
+    PREVIOUS_CONFIG,
+    Manifest,
+    code_changed,
+    some_of,
+)
 from espnet3.parallel.engine.marker import take_driver_marker
 
 logger = logging.getLogger(__name__)
 
 PREVIOUS = "manifest.previous.json"
+SET_ASIDE = (PREVIOUS, PREVIOUS_CONFIG)
 
 
 def begin(
@@ -34,12 +41,15 @@ def begin(
         identity: what decides its results.
         check: raises OwnershipLost if another driver has the lock by now.
     """
-    old = run_dir / "manifest.json"
     check()
     take_driver_marker(run_dir)  # whoever died, it was not this run's item
+    old, config = run_dir / "manifest.json", run_dir / CONFIG
     if old.exists():
-        keep = not (run_dir / PREVIOUS).exists()  # a complete run is worth more than a begun one
+        # A complete run is worth more than one that has begun.
+        keep = not (run_dir / PREVIOUS).exists()
         check()
+        if keep and config.exists():
+            os.replace(config, run_dir / PREVIOUS_CONFIG)
         os.replace(old, run_dir / PREVIOUS) if keep else old.unlink()
         logger.info("%s: starting over; the old run is kept until this one is complete", run_dir)
     manifest.write(run_dir, identity, check)
@@ -73,7 +83,7 @@ def go_on(
         if edited:
             _check_code(manifest, run_dir, edited)
     now = manifest.with_identity(identity, code)
-    if now != manifest:
+    if now != manifest or not now.has_config(run_dir):
         now.write(run_dir, identity, check)
     return now
 

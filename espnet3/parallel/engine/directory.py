@@ -10,7 +10,7 @@ from typing import Any
 from espnet3.errors import RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
-from espnet3.parallel.engine.begin import PREVIOUS, begin, go_on
+from espnet3.parallel.engine.begin import SET_ASIDE, begin, go_on
 from espnet3.parallel.engine.coverage import Shard, shard_entries
 from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
@@ -143,7 +143,8 @@ def _remove_rubbish(run: OpenRun) -> None:
     removed = shards.remove_leftovers(run.run_dir, naming, known)
     if removed:
         logger.info("removed %d shard directories that do not count any more", removed)
-    (run.run_dir / PREVIOUS).unlink(missing_ok=True)
+    for name in SET_ASIDE:
+        (run.run_dir / name).unlink(missing_ok=True)
     for half_written in run.run_dir.glob(".*.tmp"):  # by a process that was killed
         half_written.unlink(missing_ok=True)
 

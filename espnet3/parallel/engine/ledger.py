@@ -200,7 +200,11 @@ class Ledger:
 
 
 def _valid_bytes(run_dir: Path, run_id: str) -> dict[int, int]:
-    """How many bytes of each epoch's file count for this run, oldest first."""
+    """How many bytes of each epoch's file count for this run, oldest first.
+
+    The newest one of this run says it. Newer ones may be of another run that was begun since, if
+    this one's manifest was put back.
+    """
     for epoch in reversed(find_epochs(run_dir)):
         path = ledger_path(run_dir, epoch)
         lines, size = _sound_lines(path)
@@ -208,7 +212,7 @@ def _valid_bytes(run_dir: Path, run_id: str) -> dict[int, int]:
             continue  # torn at birth: its owner never wrote a line that counts
         header = lines[0]
         if header.get("run_id") != run_id:
-            return {}  # the newest run here is another one: this one has not begun
+            continue
         if header["kind"] != "epoch" or header.get("version") != VERSION:
             raise LedgerError(f"{path} is not a ledger of version {VERSION}. {_WAYS_ON}")
         valid = {int(e): n for e, n in header["older"].items()}

@@ -17,6 +17,7 @@ from espnet3.parallel.engine.items import digest_items
 from espnet3.utils.masking import mask_argument, mask_secrets
 
 VERSION = 1
+CONFIG, PREVIOUS_CONFIG = "config.yaml", "config.previous.yaml"
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,23 @@ class Manifest:
             identity: what `self.identity` is of.
             check: called just before each takes its name; raises if the run is another driver's.
         """
-        _write_config(run_dir, identity, check)
+        # JSON is YAML too, and importing a YAML library would be a third of a small run's start.
+        text = json.dumps(mask_secrets(dict(identity)), indent=2, sort_keys=True)
+        durable.replace(run_dir / CONFIG, f"{self._head}{text}\n".encode(), check)
         text = json.dumps(asdict(self), indent=1)
         durable.replace(run_dir / "manifest.json", text.encode() + b"\n", check)
+
+    def has_config(self, run_dir: Path) -> bool:
+        """Whether `config.yaml` is this run's; it is another one's where this one was put back."""
+        try:
+            with (run_dir / CONFIG).open("rb") as f:
+                return f.readline() == self._head.encode()
+        except OSError:
+            return False
+
+    @property
+    def _head(self) -> str:
+        return f"# run {self.run_id}\n"
 
     def check_items(self, items: Sequence[Any], run_dir: Path) -> None:
         """Refuse another item list; that is never accepted.
@@ -143,10 +158,21 @@ class Manifest:
         now = hash_identity(identity, self.salt)
         keys = now.keys() | self.identity.keys()
         changed = sorted(key for key in keys if now.get(key) != self.identity.get(key))
-        old = {k: v for k, v in _read_config(run_dir).items() if k in changed}
+        old = {k: v for k, v in self._read_config(run_dir).items() if k in changed}
         new = {k: v for k, v in mask_secrets(dict(identity)).items() if k in changed}
         lines = changes(old, new)
         return lines or [f"{key}: (masked, or not kept)" for key in changed]
+
+    def _read_config(self, run_dir: Path) -> dict[str, Any]:
+        for name in (CONFIG, PREVIOUS_CONFIG):
+            try:
+                head, _, text = (run_dir / name).read_bytes().partition(b"\n")
+                data = json.loads(text) if head + b"\n" == self._head.encode() else None
+            except (OSError, ValueError):
+                continue
+            if isinstance(data, dict):
+                return data
+        return {}
 
     def check_identity(self, identity: Mapping[str, Any], run_dir: Path) -> None:
         """Refuse to go on with something that gives other results.
@@ -180,17 +206,3 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
     """The first few of many names."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _write_config(run_dir: Path, identity: Mapping[str, Any], check: Callable[[], None]) -> None:
-    # JSON is YAML too, and importing a YAML library would be a third of a small run's start.
-    text = json.dumps(mask_secrets(dict(identity)), indent=2, sort_keys=True)
-    durable.replace(run_dir / "config.yaml", text.encode() + b"\n", check)
-
-
-def _read_config(run_dir: Path) -> dict[str, Any]:
-    try:
-        data = json.loads((run_dir / "config.yaml").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
