@@ -72,19 +72,23 @@ def go_on(
         OwnershipLost: from `check`, if another driver has the lock by now.
     """
     manifest.check_items(items, run_dir)
+    new_files = manifest.new_files(identity)
+    known = {key: value for key, value in identity.items() if key not in new_files}
     edited = manifest.edited(code)
     if accept_changes:
-        for line in manifest.changes(identity, run_dir):
+        for line in manifest.changes(known, run_dir):
             logger.warning("accepted: %s", line)
         if edited:
             logger.warning("accepted: edited code of %s", some_of(edited))
     else:
-        manifest.check_identity(identity, run_dir)
+        manifest.check_identity(known, run_dir)
         if edited:
             _check_code(manifest, run_dir, edited)
-    now = manifest.with_identity(identity, code)
+    if new_files and not read_coverage(run_dir, manifest.run_id).accepted:
+        known = dict(identity)  # later they may well be what the run itself writes
+    now = manifest.with_identity(known, code)
     if now != manifest or not now.has_config(run_dir):
-        now.write(run_dir, identity, check)
+        now.write(run_dir, known, check)
     return now
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from espnet3.errors import IdentityChanged, LedgerError
 from espnet3.parallel.engine import durable
-from espnet3.parallel.engine.identity import changes, hash_identity
+from espnet3.parallel.engine.identity import FILES, changes, config_key, hash_identity
 from espnet3.parallel.engine.items import digest_items
 from espnet3.utils.masking import mask_argument, mask_secrets
 
@@ -98,6 +98,16 @@ class Manifest:
         """This run, with the changed setup that the user accepts, and the code as it is now."""
         hashed = self.code if code is None else hash_identity(code, self.salt)
         return replace(self, identity=hash_identity(identity, self.salt), code=hashed)
+
+    def new_files(self, identity: Mapping[str, Any]) -> set[str]:
+        """Keys of files that were not there when this run began, named by what has not changed."""
+        now = hash_identity(identity, self.salt)
+
+        def as_before(key: str) -> bool:
+            return now.get(key) == self.identity.get(key)
+
+        keys = now.keys() - self.identity.keys()
+        return {key for key in keys if key.startswith(FILES) and as_before(config_key(key))}
 
     def edited(self, code: Mapping[str, str] | None) -> list[str]:
         """The modules whose code is another one now, sorted; none where either is not known."""
