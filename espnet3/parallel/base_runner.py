@@ -77,11 +77,14 @@ class BaseRunner(RunnerHooks):
         """What decides the results, as plain data by key; a change of it refuses to resume.
 
         The default names the runner, the provider, and every key of the provider's config as it is
-        written, but for those that say where things run, are logged or are put.
+        written, but for those that say where things run, are logged or are put; and size and time
+        of the files that the config names. What a path cannot tell (a directory, a database, a
+        model of a hub) a runner adds itself: `{**super().identity(), "model": its_revision}`.
         """
         from espnet3.parallel.runner_identity import identity_of
 
-        return identity_of(type(self), self.provider, self.batch_size)
+        run_dir = None if self.output_dir is None else self.run_dir
+        return identity_of(type(self), self.provider, self.batch_size, run_dir)
 
     def code_identity(self) -> dict[str, str]:
         """A hash for each module of the user's code that decides the results, by its name.

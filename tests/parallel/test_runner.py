@@ -369,6 +369,25 @@ def test_old_run_is_kept_until_the_new_one_is_complete(log, out):
     assert not old & set(out.glob("split.*"))
 
 
+def test_what_is_left_of_a_run_is_its_record_and_its_results(log, out, n_workers):
+    tell(log, 3, "raise")
+    with pytest.raises(RunFailed):
+        Lines(Provider(log), output_dir=out)(range(12))
+    record = {"manifest.json", "config.yaml", "lock", "failures.jsonl", "ledger.1.jsonl"}
+    assert files_beside_shards(out) == record
+    tell(log, 3, None)
+    (out / ".text.12345.tmp").touch()  # of a process that was killed
+    Lines(Provider(log), output_dir=out)(range(12))
+    assert files_beside_shards(out) == record | {"ledger.2.jsonl", "text", "ids"}
+
+
+def files_beside_shards(out):
+    """Names of all files of a run but those in shards and the workers' logs."""
+    paths = [path for path in out.rglob("*") if path.is_file()]
+    logs = set(out.glob("logs/worker.*.log"))
+    return {p.name for p in paths if p not in logs and not p.parent.name.startswith("split.")}
+
+
 def test_failing_merge_can_be_tried_again(log, out):
     class Sum(Squares):
         def merge(self, shard_dirs):
