@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from espnet3.errors import ConfigError
 from espnet3.parallel import results
 from espnet3.parallel.worker.inject import call
 
@@ -118,6 +119,21 @@ class RunnerHooks:
             return results.write_results if batched else results.write_result
         own_fold = not _same(cls.reduce_state, RunnerHooks.reduce_state)
         return None if own_fold else cls.write_record
+
+
+def check_one_per_item(result: Any, n_items: int) -> None:
+    """Check what `forward` returned for a batch, where it must be one result for each item.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if isinstance(result, (list, tuple)) and len(result) == n_items:
+        return
+    got = f"{len(result)} results" if isinstance(result, (list, tuple)) else type(result).__name__
+    raise ConfigError(
+        f"forward returned {got} for a batch of {n_items} items; return a list with one result "
+        "for each, or override `open_writers` and `write_record` to keep something else"
+    )
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -31,12 +31,14 @@ class Death:
             None if it was not the driver.
         worker: its name.
         log: its log file.
+        stack: where it was then, formatted like a traceback, if the driver ended it; "" if unknown.
     """
 
     how: str = ""
     by_driver_at: int | None = None
     worker: str = ""
     log: str = ""
+    stack: str = ""
 
 
 UNKNOWN = Death()
@@ -172,7 +174,7 @@ class Run:
         if death.by_driver_at is None:
             self._troubles.killed(in_flight, stop, death.how, death.worker, death.log)
         else:
-            self._troubles.hung(in_flight, stop, death.worker, death.log)
+            self._troubles.hung(in_flight, stop, death.worker, death.log, death.stack)
         self._dealer.give_back(stop, lease.stop)
 
     def suspect_from_before(self, position: int) -> None:

@@ -46,10 +46,14 @@ class Ended:
 
 @dataclass(frozen=True)
 class Exited:
-    """The process of the worker of that name has ended, with this status (below 0: by a signal)."""
+    """The process of the worker of that name has ended, with this status (below 0: by a signal).
+
+    `stack` says where it was, if it was ended for taking too long.
+    """
 
     name: str
     status: int
+    stack: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Hub(SchedulerPlugin):
     def log_event(self, topic: str, msg: Any) -> None:
         """Called by Dask: nannies tell how their workers ended."""
         if topic == ENDED:
-            self.inbox.put(Exited(msg["worker"], msg["status"]))
+            self.inbox.put(Exited(msg["worker"], msg["status"], msg["stack"]))
 
     async def _pull(self, worker: str, message: bytes) -> bytes:
         answer: asyncio.Future[bytes] = self._loop.create_future()

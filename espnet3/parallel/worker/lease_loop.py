@@ -12,12 +12,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from espnet3.errors import ConfigError, OwnershipLost, RecordRejected, RunStopped
+from espnet3.errors import OwnershipLost, RecordRejected, RunStopped
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.marker import Marker, marker_path
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 from espnet3.parallel.engine.shards import commit, shard_name
+from espnet3.parallel.hooks import check_one_per_item
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.memory import is_out_of_memory, let_go
@@ -285,18 +286,3 @@ class LeaseWorker:
 
 def _is_no_items_fault(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _NO_ITEMS_FAULT
-
-
-def check_one_per_item(result: Any, n_items: int) -> None:
-    """Check what `forward` returned for a batch, where it must be one result for each item.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if isinstance(result, (list, tuple)) and len(result) == n_items:
-        return
-    got = f"{len(result)} results" if isinstance(result, (list, tuple)) else type(result).__name__
-    raise ConfigError(
-        f"forward returned {got} for a batch of {n_items} items; return a list with one result "
-        "for each, or override `open_writers` and `write_record` to keep something else"
-    )

@@ -7,15 +7,18 @@ import signal
 from contextlib import suppress
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 from distributed import Nanny
 from distributed.core import Status
+
+from espnet3.parallel.worker.stack import dump_stack
 
 logger = logging.getLogger(__name__)
 
 START_TRIES = 3  # so many worker processes may die before their nanny has seen one run
 
 ENDED = "espnet3-worker-ended"
-"""Topic of the scheduler's events `{"worker": name, "status": exit code}`."""
+"""Topic of the scheduler's events `{"worker": name, "status": exit code, "stack": text}`."""
 
 
 class LeaseNanny(Nanny):
@@ -26,6 +29,8 @@ class LeaseNanny(Nanny):
 
     leaving: "asyncio.Task[None] | None" = None
     """What `leave` does, once it was called."""
+    stack: str = ""
+    """Where the worker process was when it was ended."""
 
     async def instantiate(self) -> Status:
         """Start the worker process; another one if it dies before it was seen to run.
@@ -61,19 +66,46 @@ class LeaseNanny(Nanny):
     def _on_worker_exit_sync(self, exitcode: int) -> None:
         if self.status not in (Status.closing, Status.closed):  # else the driver has ended it
             with suppress(RuntimeError):  # it is closing all the same
-                self._ongoing_background_tasks.call_soon(self._tell, exitcode)
+                self._ongoing_background_tasks.call_soon(self._tell, exitcode, self.stack)
+        self.stack = ""
         super()._on_worker_exit_sync(exitcode)  # type: ignore[no-untyped-call]
 
-    async def _tell(self, exitcode: int) -> None:
+    async def _tell(self, exitcode: int, stack: str) -> None:
         # By name: a worker may die before its nanny has learned its address.
         with suppress(Exception):  # the scheduler is gone; then nobody asks
-            message = {"worker": str(self.name), "status": exitcode}
+            message = {"worker": str(self.name), "status": exitcode, "stack": stack}
             await self.scheduler.log_event(topic=ENDED, msg=message)
 
 
-def kill_worker(dask_worker: Any) -> None:
-    """End the worker process of a nanny at once (run by `client.run(..., nanny=True)`)."""
+async def kill_worker(log: str, dask_worker: Any) -> None:
+    """End the worker process of a nanny, and what it has started.
+
+    Run by `client.run(..., nanny=True)`.
+
+    Args:
+        log: path of its log, where it shall say first where it is; "" if it has none.
+        dask_worker: the nanny.
+    """
     pid = dask_worker.pid
-    if pid:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    if not pid:
+        return
+    stack = await dump_stack(pid, log) if log else ""
+    if dask_worker.pid == pid:  # else it has died meanwhile, and another may be in its place
+        dask_worker.stack = stack
+        kill_tree(pid)
+
+
+def kill_tree(pid: int) -> None:
+    """End a process and all that it has started, at once.
+
+    Only resource trackers (joblib's, multiprocessing's) are left: they end by themselves, and
+    remove what the others leave in shared memory.
+    """
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        below = process.children(recursive=True)  # once it is dead, nobody knows them
+        process.kill()
+        for child in below:
+            with suppress(psutil.Error):
+                if not any("resource_tracker" in word for word in child.cmdline()):
+                    child.kill()
