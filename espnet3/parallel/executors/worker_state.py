@@ -10,6 +10,9 @@ from espnet3.parallel.engine.marker import read_in_flight
 from espnet3.parallel.engine.run import Death
 from espnet3.parallel.executors.hub import Asked
 
+_TOLD_TO_END = {128 + signal.SIGTERM, -signal.SIGTERM}
+"""Statuses of a worker that somebody sent SIGTERM: with its own handler, or before it had one."""
+
 
 @dataclass
 class Worker:
@@ -22,6 +25,7 @@ class Worker:
         marker: path of its in-flight marker.
         log: its log file, below the run directory.
         lease: what it has in hand.
+        doing: what it does while it has none, in words; "" if it just waits.
         waiting: its question that is not answered yet.
         useless: the process lives, but it takes no leases: it has no env.
         status: with which its process ended, if that is known.
@@ -35,6 +39,7 @@ class Worker:
     marker: str = ""
     log: str = ""
     lease: Lease | None = None
+    doing: str = ""
     waiting: Asked | None = None
     useless: bool = False
     status: int | None = None
@@ -48,7 +53,8 @@ class Worker:
     def death(self) -> Death:
         """What is known of its end."""
         how = "" if self.status is None else how_it_ended(self.status)
-        return Death(how, self.ended_at, self.name, self.log)
+        told_to_end = self.status in _TOLD_TO_END
+        return Death(how, self.ended_at, self.name, self.log, self.doing, told_to_end)
 
     def is_stuck(self, now: float, limit: float) -> bool:
         """Whether its unit has been in hand for longer than `limit` seconds; true only once.
