@@ -9,6 +9,7 @@ from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.marker import read_in_flight
 from espnet3.parallel.engine.run import Death
 from espnet3.parallel.executors.hub import Asked
+from espnet3.parallel.worker.nanny import how_it_ended
 
 _TOLD_TO_END = {128 + signal.SIGTERM, -signal.SIGTERM}
 """Statuses of a worker that somebody sent SIGTERM: with its own handler, or before it had one."""
@@ -74,13 +75,3 @@ class Worker:
             return False
         self.ended_at = position
         return True
-
-
-def how_it_ended(status: int) -> str:
-    """A process's exit status in words."""
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        return f"killed by signal {-status} ({signal.Signals(-status).name})"
-    except ValueError:
-        return f"killed by signal {-status}"

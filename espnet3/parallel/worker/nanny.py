@@ -16,6 +16,10 @@ ENDED = "espnet3-worker-ended"
 """Topic of the scheduler's events `{"worker": name, "status": exit code}`."""
 
 
+class StartFailed(Exception):
+    """A worker process ended before it had reached the driver; the text says how."""
+
+
 class LeaseNanny(Nanny):
     """Dask's nanny, which also says with what status its worker process ended.
 
@@ -24,6 +28,28 @@ class LeaseNanny(Nanny):
 
     leaving: "asyncio.Task[None] | None" = None
     """What `leave` does, once it was called."""
+
+    exit_status: int = 0
+    """Of the worker process that ended last."""
+
+    async def instantiate(self) -> Status:
+        """Start a worker process; once more if a signal ends the first one while it starts.
+
+        Raises:
+            StartFailed: if no worker has been up before, and none comes up.
+        """
+        beginning = (Status.init, Status.starting)
+        for _ in range(2):
+            status: Status = await super().instantiate()
+            if status == Status.running or self.status not in beginning:
+                return status
+            ended = f"worker {self.name}: {how_it_ended(self.exit_status)} while it started"
+            if 0 <= self.exit_status != 128 + signal.SIGTERM:
+                raise StartFailed(
+                    f"{ended}; what it said stands above. Each imports the program first: is what "
+                    'it runs under `if __name__ == "__main__":`?'
+                )
+        raise StartFailed(f"{ended}, twice")
 
     def leave(self, why: str) -> None:
         """Let the worker commit what is finished, and end with it instead of starting it again."""
@@ -42,6 +68,7 @@ class LeaseNanny(Nanny):
         await self.close(reason=why)
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
+        self.exit_status = exitcode
         if self.status not in (Status.closing, Status.closed):  # else the driver has ended it
             with suppress(RuntimeError):  # it is closing all the same
                 self._ongoing_background_tasks.call_soon(self._tell, exitcode)
@@ -52,6 +79,16 @@ class LeaseNanny(Nanny):
         with suppress(Exception):  # the scheduler is gone; then nobody asks
             message = {"worker": str(self.name), "status": exitcode}
             await self.scheduler.log_event(topic=ENDED, msg=message)
+
+
+def how_it_ended(status: int) -> str:
+    """A process's exit status in words."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"killed by signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"killed by signal {-status}"
 
 
 def kill_worker(dask_worker: Any) -> None:
