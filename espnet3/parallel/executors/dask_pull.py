@@ -44,9 +44,10 @@ def run_on_cluster(
             f"{job.provider} or {job.runner.__name__} cannot be sent to workers ({error}); what "
             "build_worker_setup_fn() returns may capture a config, but no lock, file or model"
         ) from error
+    ending: list[Callable[[], None]] = []
     with (
         deferred("when the workers have left"),
-        _ended_at_once(interruption) as ending,
+        _ended_at_once(interruption, ending),
         shared_cluster(parallel, job.run_dir / "logs") as cluster,
         Client(cluster) as client,
     ):
@@ -58,7 +59,10 @@ def run_on_cluster(
         )
         ending.append(driver.kill_workers if watch is None else watch.cancel_all)
         try:
-            with interruption.answered(lambda: hub.inbox.put(Interrupted())):
+            with (
+                _ended_at_once(interruption, ending),  # before anything is closed
+                interruption.answered(lambda: hub.inbox.put(Interrupted())),
+            ):
                 driver.work()
         finally:
             driver.drain()
@@ -67,11 +71,10 @@ def run_on_cluster(
 
 
 @contextmanager
-def _ended_at_once(interruption: Interruption) -> Iterator[list[Callable[[], None]]]:
-    """End the process at a second Ctrl-C, after what is in the list that this yields."""
-    ending: list[Callable[[], None]] = []
+def _ended_at_once(interruption: Interruption, ending: list[Callable[[], None]]) -> Iterator[None]:
+    """End the process at a second Ctrl-C in a `with` block, after what `ending` holds then."""
     try:
-        yield ending
+        yield
     except KeyboardInterrupt:
         for act in ending:
             act()

@@ -29,8 +29,8 @@ class LeaseNanny(Nanny):
     leaving: "asyncio.Task[None] | None" = None
     """What `leave` does, once it was called."""
 
-    exit_status: int = 0
-    """Of the worker process that ended last."""
+    exit_status: int | None = None
+    """Of the worker process, once it has ended."""
 
     async def instantiate(self) -> Status:
         """Start a worker process; once more if a signal ends the first one while it starts.
@@ -38,10 +38,11 @@ class LeaseNanny(Nanny):
         Raises:
             StartFailed: if no worker has been up before, and none comes up.
         """
-        beginning = (Status.init, Status.starting)
+        beginning, ended = (Status.init, Status.starting), ""
         for _ in range(2):
+            self.exit_status = None
             status: Status = await super().instantiate()
-            if status == Status.running or self.status not in beginning:
+            if self.exit_status is None or self.status not in beginning:
                 return status
             ended = f"worker {self.name}: {how_it_ended(self.exit_status)} while it started"
             if 0 <= self.exit_status != 128 + signal.SIGTERM:
