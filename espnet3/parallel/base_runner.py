@@ -1,6 +1,5 @@
 """Runners: one static `forward(idx, **env)`, and how its results are written and merged."""
 
-import inspect
 import os
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from typing import Any
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel import results
 from espnet3.parallel.hooks import RunnerHooks
+from espnet3.parallel.worker.inject import check_given
 
 
 class BaseRunner(RunnerHooks):
@@ -36,7 +36,8 @@ class BaseRunner(RunnerHooks):
             removed when the new run is complete.
 
     Raises:
-        ConfigError: if `batch_size` is not a positive integer, or `forward` takes `self`.
+        ConfigError: if `batch_size` is not a positive integer, a hook takes `self`, or a hook
+            does not take what it is given by position.
     """
 
     def __init__(
@@ -49,11 +50,8 @@ class BaseRunner(RunnerHooks):
     ) -> None:
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise ConfigError(f"batch_size must be a positive integer or None, not {batch_size!r}")
-        if inspect.isfunction(inspect.getattr_static(type(self), "forward")):
-            raise ConfigError(
-                f"{type(self).__name__}.forward must be a @staticmethod or @classmethod: workers "
-                "have the class, not this object"
-            )
+        self._check_methods()
+        check_given(self.merge, ["shard_dirs"], nothing_else=True)
         self.provider = provider
         self.batch_size = batch_size
         self.output_dir = Path(output_dir) if output_dir is not None else None

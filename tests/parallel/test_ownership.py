@@ -235,7 +235,9 @@ def test_disk_that_becomes_full_stops_the_run_and_it_goes_on(log, disk, n_worker
 
     set_parallel({"n_workers": n_workers, "lease_seconds": 1e-6})
     runner = Filling(Provider(log), output_dir=place / "out")
-    assert "No space left on device" in stopped(lambda: runner(range(10)))
+    text = stopped(lambda: runner(range(10)))
+    assert f"{place / 'out'}/" in text
+    assert ": No space left on device. The disk is full: make room" in text
     (place / "ballast").unlink()
     kept = read_summary(place / "out").accepted
     assert kept >= 5 - n_workers

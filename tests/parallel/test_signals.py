@@ -131,4 +131,5 @@ def test_sigterm_to_one_worker_costs_nothing(log, out, start_driver):
     assert driver.wait(DEADLINE) == 0
     assert forwards(log) == list(range(40)), "something was done twice"
     assert not Path(f"/proc/{holder}").exists()
+    assert not list((out / "logs").glob("inflight.*"))
     assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(40))

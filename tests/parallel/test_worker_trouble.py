@@ -326,6 +326,66 @@ def test_crash_is_told_with_its_signal_and_log(log, out, two_workers, caplog, cr
     assert str(error).count("WorkerKilled") >= 1
 
 
+class Crashing(Provider):
+    """Ends the process that builds the env, as often as `times` says."""
+
+    def __init__(self, log, times, crash):
+        super().__init__(log)
+        self.times, self.crash = times, crash
+
+    def build_env_local(self):
+        log, times, crash = self.config["log"], self.times, self.crash
+        if len(notes(log, "crashes")) < times:
+            note(log, "crashes", os.getpid())
+            crash()
+        return super().build_env_local()
+
+
+def one_worker_process():
+    set_parallel({"n_workers": 1, "unit_timeout": 60})
+
+
+BUILD_CRASHES = [
+    (lambda: ctypes.string_at(0), r"killed by signal 11 \(SIGSEGV\)"),
+    (lambda: os.kill(os.getpid(), signal.SIGKILL), r"killed by signal 9 \(SIGKILL\)"),
+    (lambda: os._exit(7), "ended with exit status 7"),
+]
+
+
+@pytest.mark.parametrize(("crash", "how"), BUILD_CRASHES, ids=["SIGSEGV", "SIGKILL", "os._exit"])
+def test_crash_while_an_env_is_built_is_told_as_that(log, out, cluster, crash, how):
+    one_worker_process()
+    told = rf"worker 0: {how} while Crashing built its env \(its log is {out}/logs/worker.0.log\)"
+    with pytest.raises(
+        RunStopped, match=rf"^3 workers in a row died .*; the last one, {told}; 0 of"
+    ):
+        Lines(Crashing(log, 1000, crash), output_dir=out)(range(5))
+    assert len(notes(log, "crashes")) == 3
+    if "SIGSEGV" in how:
+        assert "in build_env_local" in (out / "logs" / "worker.0.log").read_text()
+
+
+def test_crash_of_one_build_is_made_good_by_the_next(log, out, cluster, caplog):
+    one_worker_process()
+    provider = Crashing(log, 1, BUILD_CRASHES[0][0])
+    assert Lines(provider, output_dir=out)(range(5)) == lines_of(range(5))
+    assert "worker 0: killed by signal 11 (SIGSEGV) while Crashing built its env" in caplog.text
+
+
+def test_workers_that_are_told_to_end_while_they_have_nothing_in_hand_do_not_stop_a_run(
+    log, out, cluster, caplog
+):
+    def be_told_to_end():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)  # the process ends meanwhile
+
+    one_worker_process()
+    provider = Crashing(log, 5, be_told_to_end)
+    assert Lines(provider, output_dir=out)(range(5)) == lines_of(range(5))
+    assert len(notes(log, "crashes")) == 5
+    assert "died" not in caplog.text
+
+
 # what workers say
 
 

@@ -268,9 +268,3 @@ class NeedsMore(Squares):
     @staticmethod
     def forward(idx, log, tokenizer):
         return Squares.forward(idx, log)
-
-
-class WriterNeedsMore(Lines):
-    @staticmethod
-    def write_record(writers, result, state, tokenizer):
-        Lines.write_record(writers, result, state)

@@ -142,11 +142,17 @@ class Troubles:
             what += f", in {failures.ends_of(stack)}; all threads in {log}"
         self.failed(self._without_exception(first, stop, HUNG, what, log, stack), worker)
 
-    def died_idle(self, n_workers: int) -> None:
-        """A worker died that had begun no unit: nobody is to blame, but it may not go on."""
+    def died_idle(self, n_workers: int, death: str) -> None:
+        """A worker died that had begun no unit: nobody is to blame, but it may not go on.
+
+        Args:
+            n_workers: how many there are to be.
+            death: what is known of it, in words.
+        """
         self._idle_deaths += 1
         if self._idle_deaths >= IDLE_DEATHS * n_workers:
-            self.stop(f"{self._idle_deaths} workers in a row died without an item in hand")
+            n = self._idle_deaths
+            self.stop(f"{n} workers in a row died without an item in hand; the last one, {death}")
 
     def raise_if_failed(self, n_left: int) -> None:
         """Raise what ended this run badly, from the original exception.

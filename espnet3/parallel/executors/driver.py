@@ -31,6 +31,7 @@ from espnet3.parallel.executors.worker_state import Worker
 from espnet3.parallel.parallel import in_session
 from espnet3.parallel.signals import Interruption
 from espnet3.parallel.worker.job import Job
+from espnet3.parallel.worker.log import log_name
 from espnet3.parallel.worker.nanny import kill_tree
 from espnet3.parallel.worker.serve import serve
 
@@ -103,8 +104,8 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Joined(address):
-                self._start(address)
+            case Joined(address, name):
+                self._start(address, name)
             case Gone(address):
                 self._miss(address)
             case Exited(name, status, stack):
@@ -119,7 +120,7 @@ class Driver:
                 self.run.stop(self.interruption.reason)
                 self.drain()
 
-    def _start(self, address: str) -> None:
+    def _start(self, address: str, name: str) -> None:
         if address in self.workers:
             return
         task = self.client.submit(
@@ -132,7 +133,8 @@ class Driver:
             retries=0,
         )
         task.add_done_callback(lambda _: self.hub.inbox.put(Ended(address, task.key)))
-        self.workers[address] = Worker(task)
+        doing = f"while {self.job.provider} built its env"
+        self.workers[address] = Worker(task, name, log=log_name(name), doing=doing)
 
     def _listen(self, asked: Asked, worker: Worker | None) -> None:
         if worker is None:  # it was taken for dead; what it did is dealt again
@@ -142,6 +144,7 @@ class Driver:
         match messages.load_message(asked.message):
             case messages.Hello(name, marker, pid, log):
                 worker.name, worker.marker, worker.pid, worker.log = name, marker, pid, log
+                worker.doing = ""
                 self.env_built = True
             case messages.EnvFailed() as failure:
                 worker.waiting = None
@@ -154,6 +157,7 @@ class Driver:
                 self.run.report(report)
                 if report.leaving:
                     self.hub.reply(asked, None)
+                    remove_marker(worker.marker)
                     del self.workers[asked.worker]
         self._feed()
 
@@ -171,12 +175,12 @@ class Driver:
             self.drain()
 
     def _miss(self, address: str) -> None:
-        """A worker is gone; with a unit in hand, it matters how it ended."""
+        """A worker is gone; unless it was of no use, it matters how it ended."""
         worker = self.workers.pop(address, None)
         if worker is None:
             return
         worker.gone_at = time.monotonic()
-        if worker.lease is None or worker.status is not None:
+        if worker.useless or worker.status is not None:
             self._bury(worker)
         else:
             self.dying[address] = worker
@@ -196,7 +200,7 @@ class Driver:
     def _bury(self, worker: Worker) -> None:
         if worker.lease is None:
             if not worker.useless and worker.ended_at is None:
-                self.run.lost_idle()
+                self.run.lost_idle(worker.death)
         else:
             in_flight = None
             # A nanny that is silent went down with its job: for no item's fault.

@@ -15,9 +15,10 @@ from espnet3.parallel.worker.nanny import ENDED
 
 @dataclass(frozen=True)
 class Joined:
-    """A worker is there."""
+    """A worker is there; `name` is the one that its replacement will have, too."""
 
     worker: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Hub(SchedulerPlugin):
 
     def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         """Called by Dask."""
-        self.inbox.put(Joined(worker))
+        self._announce(worker)
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         """Called by Dask."""
@@ -131,7 +132,10 @@ class Hub(SchedulerPlugin):
         self._scheduler.handlers[self._operation] = self._pull
         self._scheduler.add_plugin(self, name=self.name)
         for worker in list(self._scheduler.workers):
-            self.inbox.put(Joined(worker))
+            self._announce(worker)
+
+    def _announce(self, worker: str) -> None:
+        self.inbox.put(Joined(worker, str(self._scheduler.workers[worker].name)))
 
     def _remove(self) -> None:
         # A worker that has been building its env until now may still come; without a handler the

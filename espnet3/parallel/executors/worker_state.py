@@ -9,6 +9,10 @@ from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.marker import read_in_flight
 from espnet3.parallel.engine.run import Death
 from espnet3.parallel.executors.hub import Asked
+from espnet3.parallel.worker.nanny import how_it_ended
+
+_TOLD_TO_END = {128 + signal.SIGTERM, -signal.SIGTERM}
+"""Statuses of a worker that somebody sent SIGTERM: with its own handler, or before it had one."""
 
 
 @dataclass
@@ -22,6 +26,7 @@ class Worker:
         marker: path of its in-flight marker.
         log: its log file, below the run directory.
         lease: what it has in hand.
+        doing: what it does while it has none, in words; "" if it just waits.
         waiting: its question that is not answered yet.
         useless: the process lives, but it takes no leases: it has no env.
         status: with which its process ended, if that is known.
@@ -39,6 +44,7 @@ class Worker:
     marker: str = ""
     log: str = ""
     lease: Lease | None = None
+    doing: str = ""
     waiting: Asked | None = None
     useless: bool = False
     status: int | None = None
@@ -56,7 +62,8 @@ class Worker:
     def death(self) -> Death:
         """What is known of its end."""
         how = "" if self.status is None else how_it_ended(self.status)
-        return Death(how, self.ended_at, self.name, self.log, self.stack)
+        told_to_end = self.status in _TOLD_TO_END
+        return Death(how, self.ended_at, self.name, self.log, self.stack, self.doing, told_to_end)
 
     def look(self, now: float, every: float) -> None:
         """See by its marker what it has in hand.
@@ -80,13 +87,3 @@ class Worker:
             return False
         self.ended_at = self.position
         return True
-
-
-def how_it_ended(status: int) -> str:
-    """A process's exit status in words."""
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        return f"killed by signal {-status} ({signal.Signals(-status).name})"
-    except ValueError:
-        return f"killed by signal {-status}"

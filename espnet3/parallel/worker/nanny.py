@@ -21,6 +21,10 @@ ENDED = "espnet3-worker-ended"
 """Topic of the scheduler's events `{"worker": name, "status": exit code, "stack": text}`."""
 
 
+class StartFailed(Exception):
+    """A worker process ended before it had reached the driver; the text says how."""
+
+
 class LeaseNanny(Nanny):
     """Dask's nanny, which also says with what status its worker process ended.
 
@@ -32,17 +36,31 @@ class LeaseNanny(Nanny):
     stack: str = ""
     """Where the worker process was when it was ended."""
 
+    exit_status: int | None = None
+    """Of the worker process, once it has ended."""
+
     async def instantiate(self) -> Status:
-        """Start the worker process; another one if it dies before it was seen to run.
+        """Start a worker process; another one if a signal ends it before it was seen to run.
 
         Dask's nanny would end with the first: yet its worker may have reached the driver, and died
         of an item.
+
+        Raises:
+            StartFailed: if no worker has been up before, and none comes up.
         """
+        beginning, ended = (Status.init, Status.starting), ""
         for _ in range(START_TRIES):
-            result = await self._start_process()
-            if result is Status.running or self.status is not Status.starting or self.leaving:
-                break
-        return result
+            self.exit_status = None
+            status = await self._start_process()
+            if self.exit_status is None or self.status not in beginning:
+                return status
+            ended = f"worker {self.name}: {how_it_ended(self.exit_status)} while it started"
+            if 0 <= self.exit_status != 128 + signal.SIGTERM:
+                raise StartFailed(
+                    f"{ended}; what it said stands above. Each imports the program first: is what "
+                    'it runs under `if __name__ == "__main__":`?'
+                )
+        raise StartFailed(f"{ended}, {START_TRIES} times")
 
     async def _start_process(self) -> Status:
         return await super().instantiate()
@@ -64,6 +82,7 @@ class LeaseNanny(Nanny):
         await self.close(reason=why)
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
+        self.exit_status = exitcode
         if self.status not in (Status.closing, Status.closed):  # else the driver has ended it
             with suppress(RuntimeError):  # it is closing all the same
                 self._ongoing_background_tasks.call_soon(self._tell, exitcode, self.stack)
@@ -75,6 +94,16 @@ class LeaseNanny(Nanny):
         with suppress(Exception):  # the scheduler is gone; then nobody asks
             message = {"worker": str(self.name), "status": exitcode, "stack": stack}
             await self.scheduler.log_event(topic=ENDED, msg=message)
+
+
+def how_it_ended(status: int) -> str:
+    """A process's exit status in words."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"killed by signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"killed by signal {-status}"
 
 
 async def kill_worker(log: str, dask_worker: Any) -> None:
