@@ -1,11 +1,6 @@
 """A driver that is killed half-way: what is done again, and whether the bytes are the same."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,24 +8,13 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks import peers
-from benchmarks.measure import (
-    OURS,
-    ROOT,
-    MeasurementFailed,
-    Options,
-    Sample,
-    Table,
-    child,
-    child_arguments,
-    environment,
-)
+from benchmarks.half_way import PATIENCE, items_begun, processes_below, start_half_way
+from benchmarks.measure import OURS, Options, Sample, Table, child
 
 N, N_QUICK = 1000, 300
 SECONDS = 0.01
 KILLS = ((2, 3), (3, 1), (1, 2))
 """Workers before and after."""
-
-_PATIENCE = 60.0
 
 
 def run(options: Options) -> list[Table]:
@@ -89,28 +73,15 @@ class _Run:
             Whether the processes of the driver ended by themselves.
         """
         kwargs = {**self._kwargs, "workers": workers}
-        arguments = child_arguments(self._function, kwargs, self.root / "result")
-        with (self.root / "said").open("wb") as said:
-            driver = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=ROOT, env=environment(), stdout=said, stderr=said, start_new_session=True,
-            )  # fmt: skip
-        try:
-            self._wait_for_half(driver)
-        finally:
-            below = psutil.Process(driver.pid).children(recursive=True)
-            os.kill(driver.pid, signal.SIGKILL)
-            driver.wait()
-        _, alive = psutil.wait_procs(below, timeout=_PATIENCE if self.ours else 0)
+        driver = start_half_way(self._function, kwargs, self.root, self.n)
+        below = processes_below(driver)
+        driver.kill()
+        driver.wait()
+        _, alive = psutil.wait_procs(below, timeout=PATIENCE if self.ours else 0)
         for process in alive:
             process.kill()
         psutil.wait_procs(alive)
         return not alive
-
-    def begun(self) -> list[int]:
-        """The items in the order of their logs, once for each time that they were begun."""
-        logs = sorted((self.root / "log").iterdir())
-        return [int(line) for log in logs for line in log.read_text(encoding="ascii").split()]
 
     def kept_and_in_flight(self) -> tuple[int, int]:
         """Items whose results are kept, and shards that were begun but are not kept."""
@@ -122,23 +93,15 @@ class _Run:
         done = [json.loads(f.read_bytes()) for s in shards if (f := s / "done").exists()]
         return sum(d["last"] + 1 - d["first"] for d in done), len(shards) - len(done)
 
-    def _wait_for_half(self, driver: "subprocess.Popen[bytes]") -> None:
-        deadline = time.monotonic() + _PATIENCE + self.n * SECONDS
-        while len(self.begun()) < self.n / 2:
-            if driver.poll() is not None or time.monotonic() > deadline:
-                said = (self.root / "said").read_text(errors="replace")[-2000:]
-                raise MeasurementFailed(f"the run to be killed ended or hung before that:\n{said}")
-            time.sleep(0.02)
-
 
 def _interrupted(killed: _Run, before: int, after: int, notes: list[str]) -> Sample:
     if not killed.call_and_kill(before) and killed.ours:
-        notes.append(f"workers outlived their driver by {_PATIENCE:.0f} s")
-    begun = len(set(killed.begun()))
+        notes.append(f"workers outlived their driver by {PATIENCE:.0f} s")
+    begun = len(set(items_begun(killed.root)))
     kept, in_flight = killed.kept_and_in_flight()
     killed.call(after)
     return {
-        "items done again": len(killed.begun()) - killed.n,
+        "items done again": len(items_begun(killed.root)) - killed.n,
         "of those begun": begun,
         "begun, not kept": begun - kept,
         "leases in flight": in_flight,

@@ -4,15 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
+from benchmarks.half_way import PATIENCE, items_begun, processes_below, start_half_way
 from benchmarks.measure import (
     ROOT,
-    MeasurementFailed,
     Options,
     Sample,
     Table,
@@ -21,7 +20,7 @@ from benchmarks.measure import (
     environment,
 )
 
-_PATIENCE = 60.0
+_N = 100
 _RUN = "benchmarks.faulty:run"
 
 
@@ -51,17 +50,12 @@ class Case:
 
     def begun(self) -> int:
         """How often `forward` was begun for an item, in all."""
-        return sum(len(log.read_bytes().split()) for log in (self.root / "log").iterdir())
+        return len(items_begun(self.root))
 
     def start(self, workers: int, **how: Any) -> "subprocess.Popen[bytes]":
         """Start a driver, and wait until half of the items have begun."""
         kwargs = {"root": self.root, "workers": workers, **how}
-        driver = subprocess.Popen(
-            [sys.executable, *child_arguments(_RUN, kwargs, self.root / "result")],
-            cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self._await(lambda: self.begun() >= 50, driver)
-        return driver
+        return start_half_way(_RUN, kwargs, self.root, _N)
 
     def crash(self, workers: int) -> str:
         """Run in a process that an item kills; returns its status."""
@@ -71,13 +65,6 @@ class Case:
             [sys.executable, *arguments], cwd=ROOT, env=environment(), check=False
         )
         return f"driver killed by signal {-done.returncode}"
-
-    def _await(self, condition: Any, driver: "subprocess.Popen[bytes]") -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while not condition():
-            if driver.poll() is not None or time.monotonic() > deadline:
-                raise MeasurementFailed("the run to be disturbed ended or hung before that")
-            time.sleep(0.005)
 
 
 def _one_bad_item(case: Case, **how: Any) -> list[str]:
@@ -100,10 +87,10 @@ def _killer_in_process(case: Case) -> list[str]:
 
 def _driver_killed(case: Case, before: int, after: int) -> list[str]:
     driver = case.start(before)
-    below = psutil.Process(driver.pid).children(recursive=True)
+    below = processes_below(driver)
     driver.kill()
     driver.wait()
-    psutil.wait_procs(below, timeout=_PATIENCE)
+    psutil.wait_procs(below, timeout=PATIENCE)
     return ["killed", case.call(after)]
 
 
@@ -144,7 +131,7 @@ CASES: dict[str, tuple[dict[int, str], Any]] = {
 
 def run(options: Options) -> list[Table]:
     """Every case, with the forwards that were begun; 100 are needed where nothing goes wrong."""
-    table = Table("100 items of 20 ms, one fault")
+    table = Table(f"{_N} items of 20 ms, one fault")
     for name, (trouble, play) in CASES.items():
         rounds: list[Sample] = []
         for _ in range(options.repeats):

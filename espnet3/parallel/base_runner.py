@@ -1,6 +1,5 @@
 """Runners: one static `forward(idx, **env)`, and how its results are written and merged."""
 
-import inspect
 import os
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from typing import Any
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel import results
 from espnet3.parallel.hooks import RunnerHooks
+from espnet3.parallel.worker.inject import check_given
 
 
 class BaseRunner(RunnerHooks):
@@ -36,7 +36,8 @@ class BaseRunner(RunnerHooks):
             removed when the new run is complete.
 
     Raises:
-        ConfigError: if `batch_size` is not a positive integer, or `forward` takes `self`.
+        ConfigError: if `batch_size` is not a positive integer, a hook takes `self`, or a hook
+            does not take what it is given by position.
     """
 
     def __init__(
@@ -49,11 +50,8 @@ class BaseRunner(RunnerHooks):
     ) -> None:
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise ConfigError(f"batch_size must be a positive integer or None, not {batch_size!r}")
-        if inspect.isfunction(inspect.getattr_static(type(self), "forward")):
-            raise ConfigError(
-                f"{type(self).__name__}.forward must be a @staticmethod or @classmethod: workers "
-                "have the class, not this object"
-            )
+        self._check_methods()
+        check_given(self.merge, ["shard_dirs"], nothing_else=True)
         self.provider = provider
         self.batch_size = batch_size
         self.output_dir = Path(output_dir) if output_dir is not None else None
@@ -77,11 +75,14 @@ class BaseRunner(RunnerHooks):
         """What decides the results, as plain data by key; a change of it refuses to resume.
 
         The default names the runner, the provider, and every key of the provider's config as it is
-        written, but for those that say where things run, are logged or are put.
+        written, but for those that say where things run, are logged or are put; and size and time
+        of the files that the config names. What a path cannot tell (a directory, a database, a
+        model of a hub) a runner adds itself: `{**super().identity(), "model": its_revision}`.
         """
         from espnet3.parallel.runner_identity import identity_of
 
-        return identity_of(type(self), self.provider, self.batch_size)
+        run_dir = None if self.output_dir is None else self.run_dir
+        return identity_of(type(self), self.provider, self.batch_size, run_dir)
 
     def code_identity(self) -> dict[str, str]:
         """A hash for each module of the user's code that decides the results, by its name.

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from espnet3.errors import ConfigError, RunStopped
 from espnet3.parallel.backends import batch, jobqueue, kube_options, local, ssh_options
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.config_check import ENVS, LOCAL
+from espnet3.parallel.signals import deferred
 from espnet3.parallel.wording import nearest
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
 
@@ -55,6 +57,31 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
             submitted from here, or the program cannot be imported by workers.
         RunStopped: if the workers could not start, or their jobs are refused.
     """
+    cluster = None
+    try:
+        with deferred("when the workers are up"):
+            cluster = _start(config, logs)
+    except BaseException:
+        if cluster is not None:  # this process is asked to end, and nobody else knows the cluster
+            close_cluster(cluster)
+        raise
+    return cluster
+
+
+def close_cluster(cluster: Any) -> None:
+    """Close a cluster, whatever asks this process to end meanwhile; a second Ctrl-C ends it."""
+    with deferred("when the workers have left") as interruption:
+        try:
+            cluster.close()
+        except KeyboardInterrupt:
+            watch = getattr(cluster, "watch", None)
+            if watch is not None:
+                watch.cancel_all()
+            interruption.end_at_once()
+            raise
+
+
+def _start(config: ParallelConfig, logs: Path | None) -> Any:
     import dask
     import distributed  # noqa: F401  (loads its defaults, which ours are laid over)
 
@@ -105,10 +132,9 @@ def _start_local(config: ParallelConfig) -> Any:
         with _starting, dask.config.set(settings), _unchanged_environ(), _without_terminal():
             cluster = local.make_cluster(config)
     except RuntimeError as error:  # all that Dask says: "Nanny failed to start."
-        raise RunStopped(
-            "the worker processes could not start; what they said stands above. Each imports the "
-            'program first: is what it runs under `if __name__ == "__main__":`?'
-        ) from (error if logger.isEnabledFor(logging.DEBUG) else None)
+        raise RunStopped(f"the worker processes could not start: {error.__cause__ or error}") from (
+            error if logger.isEnabledFor(logging.DEBUG) else None
+        )
     logger.info("%d local workers are up", config.n_workers)
     return cluster
 
@@ -120,7 +146,7 @@ def open_cluster(config: ParallelConfig, logs: Path | None = None) -> Iterator[A
     try:
         yield cluster
     finally:
-        cluster.close()
+        close_cluster(cluster)
 
 
 class Session:
@@ -153,8 +179,9 @@ class Session:
 
     def close(self) -> None:
         """Close all clusters."""
-        while self._open:
-            self._open.pop()[1].close()
+        with deferred("when the workers have left"):
+            while self._open:
+                close_cluster(self._open.pop()[1])
 
     def _find(self, config: ParallelConfig) -> Any:
         return next((cluster for known, cluster in self._open if known == config), None)
@@ -163,7 +190,7 @@ class Session:
         for known, cluster in list(self._open):
             if known not in self._users:
                 self._open.remove((known, cluster))
-                cluster.close()
+                close_cluster(cluster)
         cluster = start_cluster(config, logs)
         self._open.append((config, cluster))
         return cluster
@@ -197,9 +224,25 @@ def _without_terminal() -> Iterator[None]:
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
+        _start_resource_tracker()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_resource_tracker() -> None:
+    """Let multiprocessing start the process that it has for cleaning up.
+
+    Whichever thread does that lets SIGINT through again, for itself and for all processes that it
+    starts later; so it must not be the cluster's. If this process is killed, the tracker removes
+    what it left, semaphores of Dask's, and would warn of them: noise where nothing is wrong.
+    """
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.pop()
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from espnet3.parallel.env_provider import build_local, model_key
+from espnet3.parallel.hooks import check_one_per_item
 from espnet3.parallel.parallel import in_session
 from espnet3.parallel.worker.env import drop_env
 from espnet3.parallel.worker.inject import call, select_env
-from espnet3.parallel.worker.lease_loop import check_one_per_item
 
 if TYPE_CHECKING:
     from espnet3.parallel.drive import Runner

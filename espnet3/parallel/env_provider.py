@@ -15,8 +15,8 @@ class EnvironmentProvider:
 
     Args:
         config: anything the subclass builds from, most often an OmegaConf config of plain values.
-            It travels to the workers with the provider, and a run remembers its values: when they
-            change, the run refuses to go on.
+            It travels to the workers with the provider, and a run remembers its values, and size
+            and time of the files that it names: when they change, the run refuses to go on.
 
     Example:
         >>> class Greetings(EnvironmentProvider):

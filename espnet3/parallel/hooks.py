@@ -4,17 +4,33 @@ All of it is static or class methods, as workers have the class and never the in
 ever passed for `*args`: with it, type checkers let a subclass name just the entries that it takes.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from espnet3.errors import ConfigError
 from espnet3.parallel import results
-from espnet3.parallel.worker.inject import call
+from espnet3.parallel.worker.inject import call, check_given, select_env
 
-_WRITER_HOOKS = (
-    "open_writers", "write_record", "close_writers",
-    "init_state", "reduce_state", "finalize_state",
-)  # fmt: skip
+_GIVEN: dict[str, Sequence[str]] = {
+    "forward": ("idx",),
+    "open_writers": ("shard_dir",),
+    "write_record": ("writers", "result", "state"),
+    "close_writers": ("writers", "state"),
+    "init_state": (),
+    "reduce_state": ("state", "result"),
+    "finalize_state": ("state",),
+}
+"""Every hook, with what it is given by position."""
+
+_WRITER_HOOKS = [name for name in _GIVEN if name != "forward"]
+_CALLED_BY = {
+    "init_state": "open_writers",
+    "reduce_state": "write_record",
+    "finalize_state": "close_writers",
+}
+"""A reducer method, and the writer hook that its default calls."""
 
 
 class RunnerHooks:
@@ -99,6 +115,42 @@ class RunnerHooks:
         return state
 
     @classmethod
+    def _check_methods(cls) -> None:
+        """Check what can be said of the hooks where no env is.
+
+        Raises:
+            ConfigError: one takes `self`, or does not take what it is given.
+        """
+        for name, given in _GIVEN.items():
+            if inspect.isfunction(inspect.getattr_static(cls, name)):
+                raise ConfigError(
+                    f"{cls.__name__}.{name} must be a @staticmethod or @classmethod: workers "
+                    "have the class, not this object"
+                )
+            check_given(getattr(cls, name), given)
+
+    @classmethod
+    def _check_needs(cls, env: Mapping[str, Any], place: Mapping[str, Any]) -> None:
+        """Check that every writer hook that will be called gets all that it needs.
+
+        Args:
+            env: what the hooks get by name.
+            place: what those that begin a shard get besides.
+
+        Raises:
+            ConfigError: naming the first hook and what it lacks.
+        """
+        own = [n for n in _WRITER_HOOKS if not _same(getattr(cls, n), getattr(RunnerHooks, n))]
+        for hook, inner in _CALLED_BY.items():
+            # What a method of the user's hands on to the hook that it stands for, nobody knows.
+            if hook in own and inner in own:
+                own.remove(inner)
+        for name in own:
+            begins = name in ("init_state", "open_writers")
+            injected = {**env, **place} if begins else env
+            select_env(getattr(cls, name), injected, len(_GIVEN[name]))
+
+    @classmethod
     def _keeps_json(cls) -> bool:
         """Whether no hook is overridden that says how results are written."""
         return all(_same(getattr(cls, name), getattr(RunnerHooks, name)) for name in _WRITER_HOOKS)
@@ -118,6 +170,21 @@ class RunnerHooks:
             return results.write_results if batched else results.write_result
         own_fold = not _same(cls.reduce_state, RunnerHooks.reduce_state)
         return None if own_fold else cls.write_record
+
+
+def check_one_per_item(result: Any, n_items: int) -> None:
+    """Check what `forward` returned for a batch, where it must be one result for each item.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if isinstance(result, (list, tuple)) and len(result) == n_items:
+        return
+    got = f"{len(result)} results" if isinstance(result, (list, tuple)) else type(result).__name__
+    raise ConfigError(
+        f"forward returned {got} for a batch of {n_items} items; return a list with one result "
+        "for each, or override `open_writers` and `write_record` to keep something else"
+    )
 
 
 def _same(one: Any, other: Any) -> bool:

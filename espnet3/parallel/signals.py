@@ -19,7 +19,7 @@ _REASONS = {
     signal.SIGTERM: "asked to terminate (SIGTERM)",
     signal.SIGHUP: "its terminal was closed (SIGHUP)",
 }
-_SAID = b"\nStopping after the items in hand; Ctrl-C again ends at once.\n"
+_WHEN = "after the items in hand"
 
 
 class Interruption:
@@ -27,6 +27,8 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.when = _WHEN
+        """At what point it ends when `drain` was called, for people."""
         self.drain: Callable[[], None] | None = None
         """What lets the run come to an end soon. It is called inside a signal handler, so it may
         do no more than set a flag. While it is None there is nothing to drain, and a signal ends
@@ -36,6 +38,18 @@ class Interruption:
     def reason(self) -> str:
         """In words."""
         return "" if self.signal is None else _REASONS[signal.Signals(self.signal)]
+
+    @contextmanager
+    def answered(self, drain: Callable[[], None], when: str = _WHEN) -> Iterator[None]:
+        """Call `drain` at the first signal in a `with` block, or at once if it came before."""
+        before = self.drain, self.when
+        self.drain, self.when = drain, when
+        try:
+            if self.signal is not None:
+                drain()
+            yield
+        finally:
+            self.drain, self.when = before
 
     def raise_if_any(self) -> None:
         """End as the signal asks for, now that everything is committed.
@@ -63,13 +77,15 @@ class Interruption:
         if self.signal is None:
             self.signal = number
             if self.drain is not None:
+                # A log record could wait for a lock that this thread holds.
+                said = f"\nStopping {self.when}; Ctrl-C again ends at once.\n"
                 with suppress(OSError):  # the terminal may be gone
-                    os.write(2, _SAID)  # a log record could wait for a lock that this thread holds
+                    os.write(2, said.encode())
                 self.drain()
                 return
-        elif number != signal.SIGINT:
-            return
-        self.raise_if_any()
+            self.raise_if_any()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
 
 
 @contextmanager
@@ -91,3 +107,41 @@ def caught() -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def deferred(when: str) -> Iterator[Interruption]:
+    """Let a `with` block come to its end first, whatever asks this process to end meanwhile.
+
+    Then the process ends, or the run does, if this is inside one. Only a second Ctrl-C breaks the
+    block off.
+
+    Args:
+        when: at what point it ends, for people.
+
+    Raises:
+        KeyboardInterrupt: after SIGINT.
+        SystemExit: with status 143 after SIGTERM.
+    """
+    outer = _in_force()
+    if outer is not None:
+        with outer.answered(_nothing, when):
+            yield outer
+        return
+    with caught() as own, own.answered(_nothing, when):
+        yield own
+    own.raise_if_any()
+
+
+def _nothing() -> None:
+    """What is to be done to end soon where everything ends soon anyway."""
+
+
+def _in_force() -> Interruption | None:
+    """What answers signals in this thread now, if it is one of ours."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            owner = getattr(signal.getsignal(number), "__self__", None)
+            if isinstance(owner, Interruption):
+                return owner
+    return None

@@ -26,7 +26,8 @@ class Schedule:
     def __init__(self, run_dir: Path, seed: int, *, trace: bool = False) -> None:
         self.world = World(run_dir, seed, trace=trace)
         self.rng = self.world.rng
-        self.locks = self.rng.random() < 0.5
+        fate = self.rng.random()
+        self.locks, self.taken = fate < 0.5, fate >= 0.75
         self.items = Items.draw(self.rng)
         self.drivers: list[Driver] = []
         self.call = Call()
@@ -39,7 +40,7 @@ class Schedule:
         Raises:
             AssertionError: if the engine broke one of its promises.
         """
-        with self.world.reign(locks=self.locks):
+        with self.world.reign(locks=self.locks, taken=self.taken):
             for _ in range(self.rng.randint(1, 4)):
                 self._stormy_start()
             self._retry_until_only_bad_ones_fail()
@@ -70,6 +71,10 @@ class Schedule:
         if rng.random() < 0.2:
             call = rng.choice(CALLS)
         driver = self._driver(config, resume=resume, call=call, weather=weather)
+        if self.taken and rng.random() < 0.5:  # in the middle of that one's start, with luck
+            rival = self._driver(config, resume=rng.random() < 0.5, call=call, weather=weather)
+            while not rival.started and self.world.step():
+                pass
         patience = rng.choice([3, 10, 30, 10_000])
         while driver.outcome is None and patience and self.world.step():
             patience -= 1

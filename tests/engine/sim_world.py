@@ -6,12 +6,14 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 from unittest import mock
 
+from espnet3.errors import OwnershipLost
 from espnet3.parallel.engine import directory
 
 OVERHEAD = 0.02  # seconds that a lease costs beside its units
@@ -22,12 +24,35 @@ MOST_EVENTS = 50_000  # hundreds of times what a schedule needs
 class NoLock:
     """A file system on which nobody can lock anything: epochs alone keep drivers apart."""
 
+    owner: Mapping[str, Any] = {}
+
     @classmethod
     def acquire(cls, run_dir: Path, overwrite: bool = False) -> "NoLock":
         return cls()
 
+    def check(self) -> None:
+        pass
+
     def release(self) -> None:
         pass
+
+
+class TakenLock(NoLock):
+    """A lock that everybody takes from whoever has it, as `allow_overwrite_lock` says."""
+
+    _holders: ClassVar[dict[Path, "TakenLock"]] = {}
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._holders[run_dir] = self
+
+    @classmethod
+    def acquire(cls, run_dir: Path, overwrite: bool = False) -> "TakenLock":
+        return cls(run_dir)
+
+    def check(self) -> None:
+        if self._holders[self._run_dir] is not self:
+            raise OwnershipLost("taken over while starting")
 
 
 @dataclass
@@ -102,7 +127,7 @@ class World:
         innocent item is given up and `Items.bad` is exactly what fails."""
         self.deaths: Counter[tuple[str, int, int]] = Counter()
         """(run, first, stop) -> how often a driver wrote that a worker died in that unit."""
-        self.locks = True
+        self.locks, self.taken = True, False
         self.endings = ExitStack()
         """Closes what actors hold, where a failed test leaves them in the middle of something."""
         self._trace = trace
@@ -132,10 +157,20 @@ class World:
                 f"{self.now:9.3f} {'  ' * len(self._running)}{who}: {' '.join(map(str, what))}\n"
             )
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else is in the middle of something just now."""
+        return len(self._running) == 1
+
     @contextmanager
-    def reign(self, *, locks: bool = True) -> Iterator[None]:
-        """For the length of a `with` block, `os.fsync` belongs to this world."""
-        self.locks = locks
+    def reign(self, *, locks: bool = True, taken: bool = False) -> Iterator[None]:
+        """For the length of a `with` block, `os.fsync` belongs to this world.
+
+        Args:
+            locks: nobody gets the run whose owner is alive.
+            taken: without `locks`: everybody takes the run from its owner, who can see that.
+        """
+        self.locks, self.taken = locks, taken
         with ExitStack() as stack:
             stack.enter_context(self.endings)
             stack.enter_context(mock.patch.object(os, "fsync", self._fsync))
@@ -144,7 +179,8 @@ class World:
             stack.enter_context(mock.patch.dict(os.environ, clear=True))
             stack.enter_context(mock.patch.object(sys, "argv", ["simulation"]))
             if not locks:
-                stack.enter_context(mock.patch.object(directory, "OwnerLock", NoLock))
+                lock = TakenLock if taken else NoLock
+                stack.enter_context(mock.patch.object(directory, "OwnerLock", lock))
             yield
 
     def _run(self, actor: object, action: Callable[[], None]) -> None:

@@ -86,6 +86,7 @@ class Driver:
         self.weather = weather
         self.outcome: BaseException | str | None = None
         self.stopped_at: float | None = None
+        self.started = False
         self.leases = 0
         self.run: Run
         self.owned: directory.OpenRun
@@ -105,6 +106,7 @@ class Driver:
 
     def start(self) -> None:
         """Own the run directory and give everybody a lease."""
+        self.started = True
         self._guarded(self._start)
 
     def reported(self, attempt: "Attempt", report: LeaseReport) -> None:
@@ -204,7 +206,14 @@ class Driver:
             may_change = self._config.accept_changes or not self.world.locks
             assert may_change or found.identity == manifest.identity
 
+    def _check_manifest(self) -> None:
+        """Whoever lost the run while it was starting has not touched the owner's manifest."""
+        if self.world.taken and self.world.alone and not self._is_superseded():
+            manifest = Manifest.read(self.world.run_dir)
+            assert manifest == self.owned.manifest, "somebody else wrote the manifest"
+
     def _go_on(self) -> None:
+        self._check_manifest()
         if self._watched:
             self._check_sum()
         while self._idle and (lease := self.run.deal()):

@@ -17,9 +17,9 @@ import pytest
 from espnet3.errors import IdentityChanged, LedgerError, RunInUse, RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
+from espnet3.parallel.engine.begin import PREVIOUS, SET_ASIDE
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.directory import (
-    PREVIOUS,
     OpenRun,
     check_shards,
     own_run,
@@ -36,9 +36,11 @@ def own(
     items: Sequence[Any] = range(10),
     identity: dict[str, Any] | None = None,
     resume: bool = True,
+    code: dict[str, str] | None = None,
     **config: Any,
 ) -> AbstractContextManager[OpenRun]:
-    return own_run(run_dir, items, None, identity or IDENTITY, RunConfig(**config), resume=resume)
+    settings = RunConfig(**config)
+    return own_run(run_dir, items, None, identity or IDENTITY, settings, resume=resume, code=code)
 
 
 def make_offer(run: OpenRun, first: int, last: int, lease: int = 0) -> Shard:
@@ -214,7 +216,7 @@ def test_starting_over_keeps_the_old_run_until_the_new_one_is_complete(tmp_path:
         check_shards(run)
         seal(run)
     assert shard_dirs(tmp_path) == {first_half.name, second_half.name}
-    assert not (tmp_path / PREVIOUS).exists()
+    assert not any((tmp_path / name).exists() for name in SET_ASIDE)
 
 
 def test_the_old_run_comes_back_with_its_manifest(tmp_path: Path) -> None:
@@ -224,10 +226,64 @@ def test_the_old_run_comes_back_with_its_manifest(tmp_path: Path) -> None:
     for _ in range(2):  # starting over twice must not cost the complete one
         with own(tmp_path, resume=False) as run:
             accept(run, 0, 6)
-    os.replace(tmp_path / PREVIOUS, tmp_path / "manifest.json")
+    put_back(tmp_path)
     with own(tmp_path) as run:
         assert set(run.ledger.coverage.shards.values()) == old
         assert len(check_shards(run)) == 2
+
+
+def put_back(run_dir: Path) -> None:
+    """As docs/run-directory.md says."""
+    os.replace(run_dir / PREVIOUS, run_dir / "manifest.json")
+
+
+def test_a_run_that_is_put_back_is_as_finished_as_it_was(tmp_path: Path) -> None:
+    old, new = {"model": "old code"}, {"model": "new code"}
+    with own(tmp_path, code=old) as run:
+        accept(run, 0, 9)
+        seal(run)
+    with own(tmp_path, code=new, resume=False) as run:
+        accept(run, 0, 4)
+    put_back(tmp_path)
+    with (
+        pytest.raises(IdentityChanged, match="is finished, and its code was edited since: model"),
+        own(tmp_path, code=new),
+    ):
+        pass
+    with own(tmp_path, code=old) as run:
+        assert run.ledger.coverage.sealed
+    with own(tmp_path, code=new, accept_changes=True) as run:
+        assert list(run.ledger.coverage.accepted) == [(0, 10)]
+
+
+def test_a_run_that_is_put_back_knows_what_failed_in_it(tmp_path: Path) -> None:
+    with own(tmp_path) as run:
+        accept(run, 0, 4)
+        run.ledger.append(*2 * [{"kind": "killed", "first": 5, "last": 5}])
+        fail(run, 5, "WorkerKilled")
+    with own(tmp_path, resume=False) as run:
+        accept(run, 3, 7)
+    put_back(tmp_path)
+    with own(tmp_path, max_kills=2) as run:
+        assert set(run.ledger.coverage.failed) == {5}
+        assert list(run.ledger.coverage.accepted) == [(0, 5)]
+
+
+def test_a_run_that_is_put_back_tells_changes_from_its_own_setup(tmp_path: Path) -> None:
+    def refusal(beam: int) -> str:
+        with pytest.raises(IdentityChanged) as error, own(tmp_path, identity={"beam": beam}):
+            pass
+        return str(error.value)
+
+    with own(tmp_path, identity={"beam": 5}) as run:
+        accept(run, 0, 9)
+    with own(tmp_path, identity={"beam": 9}, resume=False):
+        pass
+    put_back(tmp_path)
+    assert "beam: 5 -> 7" in refusal(7)
+    with own(tmp_path, identity={"beam": 5}) as run:
+        seal(run)
+    assert "beam: 5 -> 9" in refusal(9)
 
 
 def test_starting_over_with_other_items_removes_the_old_shards_in_the_end(tmp_path: Path) -> None:

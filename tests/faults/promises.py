@@ -43,10 +43,7 @@ def check_status(start: Start, status: int, allowed: Iterable[str], truth: Truth
         ways[1].add("RunFailed")
     if start.disk_was_full:
         ways[1].add("RunStopped")
-    if (
-        start.hit_early
-        or len(start.killed | start.told_to_end) + len(deaths(start.place.log)) >= 3 * start.workers
-    ):
+    if start.hit_early or len(start.killed) + len(deaths(start.place.log)) >= 3 * start.workers:
         # A cluster could not start, or so many workers died without an item in hand.
         ways[1].add("RunStopped")
     if signal.SIGTERM in sent:
@@ -65,7 +62,7 @@ def check_status(start: Start, status: int, allowed: Iterable[str], truth: Truth
             f"allowed: {ways}\n{start.text[-5000:]}"
         )
     noise = _NOISE.search(start.text)
-    if noise and not start.killed & {start.pid}:  # a second Ctrl-C may meet Dask anywhere
+    if noise and not start.killed & {start.pid}:  # a second Ctrl-C may meet Python as it ends
         raise Broken(f"start {start.number} makes noise ({noise[0]}):\n{start.text[-5000:]}")
 
 

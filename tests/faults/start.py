@@ -47,8 +47,6 @@ class Start:
     """What was sent to the driver itself."""
     killed: set[int] = field(default_factory=set)
     """Processes that were ended in the middle of what they did."""
-    told_to_end: set[int] = field(default_factory=set)
-    """Workers that got a SIGTERM."""
     hit_early: bool = False
     """A worker was ended before any item was begun."""
     disk_was_full: bool = False

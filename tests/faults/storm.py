@@ -91,7 +91,6 @@ def end_worker(start: Start, rng: random.Random) -> None:
     """SIGTERM."""
     victim = _signal_worker(start, rng, signal.SIGTERM)
     if victim:
-        start.told_to_end.add(victim)
         start.place.count("worker SIGTERM", str(victim))
 
 
@@ -124,12 +123,9 @@ def suspend_driver(start: Start, rng: random.Random) -> None:
 def end_driver(start: Start, rng: random.Random) -> None:
     """SIGTERM or SIGINT, to the driver or to the whole group."""
     number, group = rng.choice([signal.SIGTERM, signal.SIGINT]), rng.random() < 0.5
-    workers = set(start.workers_now())
     if start.send(number, group=group):
         start.hit_early |= group and not start.forwards
         name = f"driver{' and workers' if group else ''} {number.name}"
-        if group and number == signal.SIGTERM:
-            start.told_to_end |= workers
         start.place.count(name)
 
 

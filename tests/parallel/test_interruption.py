@@ -114,6 +114,13 @@ def test_item_that_ends_the_driver_is_set_aside_at_the_third_start(log, out, sta
     assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(12))
 
 
+def test_fresh_start_inherits_no_deaths(log, out, start_driver):
+    tell(log, 5, "kill once")
+    assert start_driver(12).wait(DEADLINE) == -signal.SIGKILL
+    assert start_driver(12, resume=False, max_kills=1).wait(DEADLINE) == 0
+    assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(12))
+
+
 def test_second_driver_is_told_who_owns_the_run(log, out, start_driver):
     tell(log, 3, "hold")
     driver = start_driver(10)

@@ -129,6 +129,44 @@ def test_driver_that_wakes_while_others_have_its_in_process_place_takes_no_marke
     assert (out / "logs" / "inflight.driver").exists()
 
 
+STEPS_OF_A_START = {
+    "sets the old manifest aside": "urandom 1",  # for the new one's run_id
+    "names its config": "fsync 1",
+    "names its manifest": "fsync 3",
+    "flushes the name": "fsync 4",
+    "names its ledger": "fsync 5",
+}
+
+
+@pytest.mark.parametrize("step", STEPS_OF_A_START)
+@pytest.mark.parametrize("begins", ["where no run was", "with resume: false"])
+def test_driver_that_is_suspended_while_it_starts_undoes_nothing_of_its_successor(
+    log, out, start_driver, begins, step
+):
+    """It has the lock and no epoch yet, and is stopped just before the step."""
+    resume = {}
+    if begins == "with resume: false":
+        Lines(Provider(log), output_dir=out)(range(12))
+        resume = {"resume": False}
+    older = list(out.glob("ledger.*"))
+    (log / "suspend_before").write_text(STEPS_OF_A_START[step])
+    first = start_driver(12, **resume)
+    os.waitid(os.P_PID, first.pid, os.WSTOPPED)
+    assert list(out.glob("ledger.*")) == older
+    with parallel_session(run=OVERWRITE):
+        assert Lines(Provider(log), output_dir=out, resume=False)(range(20)) == lines_of(range(20))
+    before = state(out)
+    assert before["manifest.json"]
+
+    first.send_signal(signal.SIGCONT)
+    await_end(first, log)
+    assert state(out) == before
+    assert read_summary(out).finished
+    forget(log)
+    assert Lines(Provider(log), output_dir=out)(range(20)) == lines_of(range(20))
+    assert forwards(log) == []
+
+
 # file systems
 
 
@@ -197,7 +235,9 @@ def test_disk_that_becomes_full_stops_the_run_and_it_goes_on(log, disk, n_worker
 
     set_parallel({"n_workers": n_workers, "lease_seconds": 1e-6})
     runner = Filling(Provider(log), output_dir=place / "out")
-    assert "No space left on device" in stopped(lambda: runner(range(10)))
+    text = stopped(lambda: runner(range(10)))
+    assert f"{place / 'out'}/" in text
+    assert ": No space left on device. The disk is full: make room" in text
     (place / "ballast").unlink()
     kept = read_summary(place / "out").accepted
     assert kept >= 5 - n_workers

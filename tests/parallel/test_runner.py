@@ -4,6 +4,7 @@ import tempfile
 import tracemalloc
 from collections import Counter
 from enum import IntEnum
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,6 @@ from workloads import (
     Provider,
     Squares,
     Totals,
-    WriterNeedsMore,
     forget,
     forwards,
     lines_of,
@@ -24,7 +24,7 @@ from workloads import (
     tell,
 )
 
-from espnet3.errors import ConfigError, EnvBuildError, RunFailed, RunStopped
+from espnet3.errors import ConfigError, RunFailed
 from espnet3.parallel.base_runner import BaseRunner, concatenate_shard_files
 from espnet3.parallel.parallel import parallel_session, set_parallel
 
@@ -235,13 +235,68 @@ def test_env_entry_with_the_name_of_an_argument_is_left_out(log):
     assert Echo(Provider(log, idx="env", state=1, result=2))([7]) == [[7, False]]
 
 
-@pytest.mark.parametrize("runner_class", [NeedsMore, WriterNeedsMore])
-def test_missing_parameter_is_an_error_before_any_item(log, out, n_workers, runner_class):
-    # In a worker, nothing but its env is to blame yet.
-    errors = (ConfigError, EnvBuildError, RunStopped)
-    with pytest.raises(errors, match="needs 'tokenizer', but the provider's env has only"):
+def lines_with(**hooks):
+    """`Lines` with some hooks of another signature."""
+    return type("Own", (Lines,), {name: staticmethod(hook) for name, hook in hooks.items()})
+
+
+NEED_MORE = {
+    "open_writers": lambda shard_dir, tokenizer: {},
+    "write_record": lambda writers, result, state, tokenizer: None,
+    "close_writers": lambda writers, state, *, tokenizer, **env: None,
+    "init_state": lambda shard_id, output_dir, tokenizer: {},
+    "reduce_state": lambda state, result, tokenizer: state,
+    "finalize_state": lambda state, tokenizer: state,
+}
+
+
+@pytest.mark.parametrize("name", ["forward", *NEED_MORE])
+def test_missing_parameter_is_an_error_before_any_item(log, out, n_workers, name):
+    runner_class = lines_with(**{name: NEED_MORE[name]}) if name in NEED_MORE else NeedsMore
+    with pytest.raises(ConfigError, match=r"needs 'tokenizer', but the provider's env has only"):
         runner_class(Provider(log), output_dir=out)(range(10))
     assert forwards(log) == []
+    assert not list(out.glob("split.*"))
+
+
+def test_hook_that_nobody_calls_may_need_anything(log, out, n_workers):
+    def reduce_state(state, result):
+        state.setdefault("kept", []).append(result)
+        return state
+
+    def finalize_state(state):
+        Path(state["shard_dir"], "text").write_text("".join(map(str, state["kept"])))
+        Path(state["shard_dir"], "ids").touch()
+        return state
+
+    unused = {name: NEED_MORE[name] for name in ("write_record", "close_writers")}
+    runner_class = lines_with(reduce_state=reduce_state, finalize_state=finalize_state, **unused)
+    assert b"utt3" in runner_class(Provider(log), output_dir=out)(range(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "hook"),
+    [
+        ("open_writers", staticmethod(lambda **env: {})),
+        ("write_record", staticmethod(lambda writers, result: None)),
+        ("close_writers", staticmethod(lambda writers, *, state: None)),
+        ("finalize_state", classmethod(lambda cls: {})),
+        ("forward", staticmethod(lambda: None)),
+        ("merge", lambda self: None),
+        ("merge", lambda self, shard_dirs, tokenizer: None),
+    ],
+)
+def test_method_that_does_not_take_what_it_is_given_is_refused_at_once(log, out, name, hook):
+    runner_class = type("Own", (Lines,), {name: hook})
+    with pytest.raises(ConfigError, match=r"is called with \(.*which its signature \("):
+        runner_class(Provider(log), output_dir=out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["open_writers", "write_record", "close_writers", "init_state"])
+def test_hook_that_takes_self_is_refused_at_once(log, out, name):
+    with pytest.raises(ConfigError, match=f"Own.{name} must be a @staticmethod or @classmethod"):
+        type("Own", (Lines,), {name: lambda self, **env: None})(Provider(log), output_dir=out)
 
 
 def test_merge_alone_may_be_overridden(log, out):
@@ -367,6 +422,25 @@ def test_old_run_is_kept_until_the_new_one_is_complete(log, out):
     assert Lines(Provider(log), output_dir=out)(range(12)) == lines_of(range(12))
     assert forwards(log) == [3]
     assert not old & set(out.glob("split.*"))
+
+
+def test_what_is_left_of_a_run_is_its_record_and_its_results(log, out, n_workers):
+    tell(log, 3, "raise")
+    with pytest.raises(RunFailed):
+        Lines(Provider(log), output_dir=out)(range(12))
+    record = {"manifest.json", "config.yaml", "lock", "failures.jsonl", "ledger.1.jsonl"}
+    assert files_beside_shards(out) == record
+    tell(log, 3, None)
+    (out / ".text.12345.tmp").touch()  # of a process that was killed
+    Lines(Provider(log), output_dir=out)(range(12))
+    assert files_beside_shards(out) == record | {"ledger.2.jsonl", "text", "ids"}
+
+
+def files_beside_shards(out):
+    """Names of all files of a run but those in shards and the workers' logs."""
+    paths = [path for path in out.rglob("*") if path.is_file()]
+    logs = set(out.glob("logs/worker.*.log"))
+    return {p.name for p in paths if p not in logs and not p.parent.name.startswith("split.")}
 
 
 def test_failing_merge_can_be_tried_again(log, out):

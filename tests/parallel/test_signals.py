@@ -62,6 +62,17 @@ def test_second_ctrl_c_ends_at_once(log, out, start_driver, n_workers):
     assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(40))
 
 
+def test_second_ctrl_c_ends_what_workers_have_started(log, start_driver):
+    tell(log, HELD, "hold a program")
+    driver = start_driver(40, n_workers=2)
+    await_that(lambda: notes(log, "programs"), driver)
+    for _ in range(2):  # to the driver alone: under a terminal the program would get it, too
+        os.kill(driver.pid, signal.SIGINT)
+        await_that(lambda: "Stopping after" in (log / "driver.txt").read_text())
+    assert driver.wait(DEADLINE) in (INTERRUPTED, 130)
+    await_that(lambda: not any(is_running(int(pid)) for pid in notes(log, "programs")))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
 def test_second_signal_that_is_no_ctrl_c_changes_nothing(log, out, start_driver, number):
     tell(log, HELD, "hold")
@@ -120,4 +131,5 @@ def test_sigterm_to_one_worker_costs_nothing(log, out, start_driver):
     assert driver.wait(DEADLINE) == 0
     assert forwards(log) == list(range(40)), "something was done twice"
     assert not Path(f"/proc/{holder}").exists()
+    assert not list((out / "logs").glob("inflight.*"))
     assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(40))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -76,6 +77,9 @@ def misbehave(log, item):
             note(log, "held", item)
             while path.exists():
                 time.sleep(0.01)
+        case "hold a program":
+            with subprocess.Popen(["sleep", "300"]) as program:
+                note(log, "programs", program.pid)
         case "hold once":  # whoever does it again is not held
             held = path.rename(f"{path}.held")
             note(log, "held", item)
@@ -264,9 +268,3 @@ class NeedsMore(Squares):
     @staticmethod
     def forward(idx, log, tokenizer):
         return Squares.forward(idx, log)
-
-
-class WriterNeedsMore(Lines):
-    @staticmethod
-    def write_record(writers, result, state, tokenizer):
-        Lines.write_record(writers, result, state)

@@ -301,6 +301,17 @@ def test_provider_that_builds_its_own_way_counts_every_key(make_config, tmp_path
         infer(config(2))
 
 
+def test_provider_that_builds_its_own_way_counts_the_files_of_every_key(make_config, tmp_path):
+    lm = tmp_path / "lm.bin"
+    lm.write_text("1")
+    provider = {"_target_": "infer_code.Provider", "params": {"fn": "x"}}
+    config = make_config({"clean": {}}, provider=provider, beam=1, lm=str(lm))
+    infer(config)
+    lm.write_text("22")
+    with pytest.raises(IdentityChanged, match=r"config_files\.lm: lm\.bin, 1 bytes"):
+        infer(config)
+
+
 def test_secret_behind_an_interpolation_is_written_nowhere(make_config, tmp_path):
     model = {"_target_": "infer_code.Model", "prefix": "${hf_token}"}
     config = make_config({"clean": {}}, model=model, hf_token="hush-hush", output_keys=["meta"])

@@ -1,7 +1,6 @@
 """Opening a run directory as its owner: lock, manifest, epoch, what a dead owner left."""
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,20 +10,18 @@ from typing import Any
 from espnet3.errors import RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
+from espnet3.parallel.engine.begin import SET_ASIDE, begin, go_on
 from espnet3.parallel.engine.coverage import Shard, shard_entries
 from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock
-from espnet3.parallel.engine.manifest import Manifest, code_changed, some_of
+from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.marker import take_driver_marker
-from espnet3.parallel.engine.owner import describe_process
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import KILLED
 from espnet3.parallel.engine.visible import still_missing
 
 logger = logging.getLogger(__name__)
-
-PREVIOUS = "manifest.previous.json"
 
 
 @dataclass(frozen=True)
@@ -95,6 +92,7 @@ def own_run(
 
     Raises:
         RunInUse: if another driver owns it.
+        OwnershipLost: if another driver took it over meanwhile.
         IdentityChanged: if it holds a run over other items or with another setup, or a finished one
             of other code.
         LedgerError: if its files are damaged; nothing was changed.
@@ -110,16 +108,18 @@ def own_run(
             manifest = Manifest.read(run_dir) if resume else None
             if manifest is None:
                 manifest = Manifest.new(items, batch_size, identity, code)
-                _set_aside(run_dir)
-                manifest.write(run_dir, identity)
+                begin(manifest, run_dir, identity, lock.check)
             else:
-                manifest = _check(manifest, run_dir, items, identity, code, config)
-            ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, describe_process())
+                manifest = go_on(
+                    manifest, run_dir, items, identity, code, config.accept_changes, lock.check
+                )
+            ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, lock.owner, lock.check)
         try:
             with explained(run_dir):
                 _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
                 _drop_missing(run_dir, manifest.run_id, ledger)
                 _retry_failed(ledger, config.max_kills)
+                ledger.check_owner()  # the markers there may be a newer owner's by now
                 owned = OpenRun(run_dir, manifest, ledger, take_driver_marker(run_dir))
             yield owned
         finally:
@@ -143,7 +143,8 @@ def _remove_rubbish(run: OpenRun) -> None:
     removed = shards.remove_leftovers(run.run_dir, naming, known)
     if removed:
         logger.info("removed %d shard directories that do not count any more", removed)
-    (run.run_dir / PREVIOUS).unlink(missing_ok=True)
+    for name in SET_ASIDE:
+        (run.run_dir / name).unlink(missing_ok=True)
     for half_written in run.run_dir.glob(".*.tmp"):  # by a process that was killed
         half_written.unlink(missing_ok=True)
 
@@ -182,49 +183,6 @@ def _drop_missing(run_dir: Path, run_id: str, ledger: Ledger) -> list[str]:
     return [shard.name for shard in gone]
 
 
-def _check(
-    manifest: Manifest,
-    run_dir: Path,
-    items: Sequence[Any],
-    identity: Mapping[str, Any],
-    code: Mapping[str, str] | None,
-    config: RunConfig,
-) -> Manifest:
-    manifest.check_items(items, run_dir)
-    edited = manifest.edited(code)
-    if config.accept_changes:
-        for line in manifest.changes(identity, run_dir):
-            logger.warning("accepted: %s", line)
-        if edited:
-            logger.warning("accepted: edited code of %s", some_of(edited))
-    else:
-        manifest.check_identity(identity, run_dir)
-        if edited:
-            _check_code(manifest, run_dir, edited)
-    now = manifest.with_identity(identity, code)
-    if now != manifest:
-        now.write(run_dir, identity)
-    return now
-
-
-def _check_code(manifest: Manifest, run_dir: Path, edited: Sequence[str]) -> None:
-    """Editing code is how a bad item is mended, but results that are published do not follow.
-
-    Raises:
-        IdentityChanged: if the run is finished.
-    """
-    coverage = read_coverage(run_dir, manifest.run_id)
-    if coverage.sealed and not coverage.failed:
-        raise code_changed(run_dir, edited)
-    logger.warning(
-        "%s edited since this run began or last went on: %s. What is done stays (%d items), the "
-        "rest is done with the new code (`run: {resume: false}` does all with it)",
-        "1 module was" if len(edited) == 1 else f"{len(edited)} modules were",
-        some_of(edited),
-        len(coverage.accepted),
-    )
-
-
 def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger, plan: Plan) -> None:
     coverage = ledger.coverage
     known = {shard.name for shard in coverage.shards.values()}
@@ -245,17 +203,3 @@ def _retry_failed(ledger: Ledger, max_kills: int) -> None:
     if again:
         ledger.append({"kind": "retry", "positions": sorted(again)})
         logger.info("retrying %d items that failed before", len(again))
-
-
-def _set_aside(run_dir: Path) -> None:
-    """Let the directory begin another run.
-
-    Nothing is moved: ledgers and shards of another run do not count, and what was published stays
-    until the new run is complete. Then the old shards are removed. Until then the old run comes
-    back when its manifest is put back.
-    """
-    manifest = run_dir / "manifest.json"
-    if manifest.exists():
-        keep = not (run_dir / PREVIOUS).exists()  # a complete run is worth more than a begun one
-        os.replace(manifest, run_dir / PREVIOUS) if keep else manifest.unlink()
-        logger.info("%s: starting over; the old run is kept until this one is complete", run_dir)

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 from espnet3.errors import RunStopped
 
@@ -23,6 +24,7 @@ _WHAT_TO_DO = {
     errno.ENFILE: "This machine has too many open files: end what holds them",
     errno.ENAMETOOLONG: "Use another output_dir",
 }
+_NO_ITEMS_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 _ANYTHING_ELSE = f"See what is wrong with that file system, {_ELSEWHERE}"
 
 
@@ -39,9 +41,24 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename2 or error.filename or path
-        what_to_do = _WHAT_TO_DO.get(error.errno or 0, _ANYTHING_ELSE)
         raise RunStopped(
-            f"{where}: {error.strerror or error}. {what_to_do}, then run the same command again "
-            "(without `resume: false`): what was committed before is kept."
+            f"{told(error, path)}, then run the same command again (without `resume: false`): what "
+            "was committed before is kept."
         ) from error
+
+
+def is_no_items_fault(error: BaseException) -> TypeGuard[OSError]:
+    """Whether it is the system's refusal, which any other item would have met as well."""
+    return isinstance(error, OSError) and error.errno in _NO_ITEMS_FAULT
+
+
+def told(error: OSError, path: Path) -> str:
+    """What was refused, where, and what to do; a sentence without its full stop.
+
+    Args:
+        error: what the system says.
+        path: what was worked on, where the system does not say.
+    """
+    where = error.filename2 or error.filename or path
+    what_to_do = _WHAT_TO_DO.get(error.errno or 0, _ANYTHING_ELSE)
+    return f"{where}: {error.strerror or error}. {what_to_do}"

@@ -6,7 +6,7 @@ On NFS the server decides; a rename is atomic there, but another host may see it
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -58,18 +58,26 @@ def write_new(path: Path, data: bytes) -> None:
     fsync_path(path.parent)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write `data` to `path` in one step, over what was there before."""
-    with replacing(path) as f:
+def replace(path: Path, data: bytes, check: Callable[[], None] | None = None) -> None:
+    """Write `data` to `path` in one step, over what was there before.
+
+    Args:
+        path: absent or a file.
+        data: its new content.
+        check: called when the data are on disk, just before they take the name; what it raises
+            leaves there what was there before.
+    """
+    with replacing(path, check) as f:
         f.write(data)
     fsync_path(path.parent)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, check: Callable[[], None] | None = None) -> Iterator[BinaryIO]:
     """Write a file in a `with` block; at its end it takes the name `path`, on disk and in one step.
 
-    After an exception there is what was there before. The name is durable only once the directory
+    After an exception, one of `check` just before the new name included, there is what was there
+    before. The name is durable only once the directory
     has been flushed too, which is the caller's to do.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -78,6 +86,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield f
             f.flush()
             os.fsync(f.fileno())
+        if check is not None:
+            check()
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

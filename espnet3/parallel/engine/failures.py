@@ -1,10 +1,11 @@
 """What failed: the file for people and tools, and the error that ends the run."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from espnet3.errors import RunFailed
@@ -163,3 +164,13 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         rows.append((printable(str(e["utterance"])), str(e["position"]), step, error))
     name, _, step, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     return [f"  {n:<{name}}  {p:>8}  {s:<{step}}  {error}" for n, p, s, error in rows]
+
+
+def ends_of(stack: str) -> str:
+    """The outermost and the innermost call of a stack that is formatted like a traceback.
+
+    Such as `forward (asr.py:33) > select (selectors.py:415)`.
+    """
+    calls = re.findall(r'^  File "(.*)", line (\d+), in (.*)$', stack, re.M)
+    places = [f"{name} ({PurePath(file).name}:{line})" for file, line, name in calls]
+    return " > ".join(dict.fromkeys([*places[:1], *places[-1:]]))

@@ -2,12 +2,17 @@
 
 import hashlib
 import json
+import os
+import re
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 LONGEST_PATH = 4096
+FILES = "config_files."
+"""Begins the keys of files that the config names; what follows is where in it that stands."""
 
 
 def hash_identity(identity: Mapping[str, Any], salt: str) -> dict[str, str]:
@@ -21,12 +26,24 @@ def hash_identity(identity: Mapping[str, Any], salt: str) -> dict[str, str]:
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line per changed key, `key: old -> new`."""
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = dict(leaves(old)), dict(leaves(new))
     return [
         f"{key}: {before.get(key, '(not set)')} -> {after.get(key, '(not set)')}"
         for key in sorted(before.keys() | after.keys())
         if (key in before, before.get(key)) != (key in after, after.get(key))
     ]
+
+
+def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of plain data that holds no others, and where it stands: `model.files[0]`."""
+    if isinstance(value, Mapping) and (value or not prefix):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, (list, tuple)) and value:
+        for index, inner in enumerate(value):
+            yield from leaves(inner, f"{prefix}[{index}]")
+    else:
+        yield prefix, value
 
 
 def file_stamps(value: Any) -> dict[str, str]:
@@ -36,39 +53,40 @@ def file_stamps(value: Any) -> dict[str, str]:
     the path: the same file under another root is the same file.
     """
     stamps: dict[str, str] = {}
-    for key, leaf in _leaves(value):
+    for key, leaf in leaves(value):
         if not isinstance(leaf, str) or not 0 < len(leaf) < LONGEST_PATH or "\0" in leaf:
             continue
         path = Path(leaf)
         try:
-            if path.is_file():
-                stamps[key] = _stamp(path)
+            if said := stamp(path):
+                stamps[key] = said
             elif path.is_dir() and any(sep in leaf for sep in "/\\"):
-                files = (child for child in path.iterdir() if child.is_file())
-                stamps |= {f"{key}/{child.name}": _stamp(child) for child in files}
+                files = ((child.name, stamp(child)) for child in path.iterdir())
+                stamps |= {f"{key}/{name}": said for name, said in files if said}
         except OSError:
             continue
     return stamps
 
 
-def _stamp(path: Path) -> str:
-    stat = path.stat()
-    seconds, nanoseconds = divmod(stat.st_mtime_ns, 10**9)
+def stamp(path: str | Path) -> str:
+    """Name, size and modification time of a file; "" if there is no regular file of that name."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # ValueError: no text that a path can be
+        return ""
+    if not stat.S_ISREG(found.st_mode):
+        return ""
+    seconds, nanoseconds = divmod(found.st_mtime_ns, 10**9)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
-    return f"{path.name}, {stat.st_size} bytes, modified {when}.{nanoseconds:09d} UTC"
+    name = os.path.basename(path)
+    return f"{name}, {found.st_size} bytes, modified {when}.{nanoseconds:09d} UTC"
+
+
+def config_key(file_key: str) -> str:
+    """The identity's key of the config value in which a file is named."""
+    return "config." + re.split(r"[.\[]", file_key.removeprefix(FILES), maxsplit=1)[0]
 
 
 def _hash(value: Any, salt: str) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(f"{salt} {text}".encode()).hexdigest()[:16]
-
-
-def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and (value or not prefix):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(value, (list, tuple)) and value:
-        for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{prefix}[{index}]")
-    else:
-        yield prefix, value

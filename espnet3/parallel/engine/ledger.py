@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -80,16 +80,19 @@ class Ledger:
         self._flushed = True
 
     @classmethod
-    def open_next_epoch(cls, run_dir: Path, run_id: str, owner: Mapping[str, Any]) -> Self:
+    def open_next_epoch(
+        cls, run_dir: Path, run_id: str, owner: Mapping[str, Any], check: Callable[[], None]
+    ) -> Self:
         """Start the next epoch and replay the older ones.
 
         Args:
             run_dir: an existing directory.
             run_id: of the manifest.
             owner: who starts (host, pid...), kept in the first line for people.
+            check: raises OwnershipLost if another driver has the lock by now.
 
         Raises:
-            OwnershipLost: if another driver started the same epoch at this moment.
+            OwnershipLost: if another driver has taken over, or starts the same epoch just now.
             LedgerError: if an older ledger is damaged before its last line.
         """
         older = _valid_bytes(run_dir, run_id)
@@ -108,6 +111,9 @@ class Ledger:
             "time": time.time(),
             **owner,
         }
+        # Whoever takes over before this line is noticed by it; whoever does so later wants the same
+        # number, which one of the two gets, or sees it taken.
+        check()
         try:
             durable.write_new(ledger_path(run_dir, epoch), _line(header))
         except FileExistsError as error:
@@ -194,7 +200,11 @@ class Ledger:
 
 
 def _valid_bytes(run_dir: Path, run_id: str) -> dict[int, int]:
-    """How many bytes of each epoch's file count for this run, oldest first."""
+    """How many bytes of each epoch's file count for this run, oldest first.
+
+    The newest one of this run says it. Newer ones may be of another run that was begun since, if
+    this one's manifest was put back.
+    """
     for epoch in reversed(find_epochs(run_dir)):
         path = ledger_path(run_dir, epoch)
         lines, size = _sound_lines(path)
@@ -202,7 +212,7 @@ def _valid_bytes(run_dir: Path, run_id: str) -> dict[int, int]:
             continue  # torn at birth: its owner never wrote a line that counts
         header = lines[0]
         if header.get("run_id") != run_id:
-            return {}  # the newest run here is another one: this one has not begun
+            continue
         if header["kind"] != "epoch" or header.get("version") != VERSION:
             raise LedgerError(f"{path} is not a ledger of version {VERSION}. {_WAYS_ON}")
         valid = {int(e): n for e, n in header["older"].items()}

@@ -17,7 +17,7 @@ import struct
 from pathlib import Path
 from typing import Self
 
-from espnet3.errors import RunInUse
+from espnet3.errors import OwnershipLost, RunInUse
 from espnet3.parallel.engine.heartbeat import Heartbeat
 from espnet3.parallel.engine.owner import (
     LONGEST_RECORD,
@@ -31,6 +31,7 @@ from espnet3.parallel.engine.owner import (
     is_on_this_host,
     is_this_process,
     who,
+    without_beat,
 )
 from espnet3.parallel.engine.watch import GRACE, Watch
 
@@ -44,10 +45,16 @@ _OURS, _THEIRS, _UNKNOWN = "ours", "another's", "not to be had on this file syst
 
 
 class OwnerLock:
-    """The lock of one run directory, held from `acquire` to `release`."""
+    """The lock of one run directory, held from `acquire` to `release`.
 
-    def __init__(self, fd: int, path: Path) -> None:
+    Attributes:
+        owner: what the lock file says of this process.
+    """
+
+    def __init__(self, fd: int, path: Path, owner: Owner) -> None:
+        self.owner = owner
         self._fd = fd
+        self._path = path
         self._pid = os.getpid()
         self._heartbeat = Heartbeat(fd, str(path))
 
@@ -83,8 +90,29 @@ class OwnerLock:
                 if fd != seen.fd:
                     os.close(seen.fd)
             if fd is not None:
-                return cls(fd, path)
+                return cls(fd, path, here)
             watch.pause(seen.owner, wait)
+
+    def check(self) -> None:
+        """Make sure that no other driver has taken the run over, as one may from a suspended owner.
+
+        To be asked before anything is replaced while no epoch tells the two apart: at the start.
+
+        Raises:
+            OwnershipLost: if one has; it may have ended since.
+        """
+        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)  # by its name, see `_look`
+        try:
+            in_place = os.path.samestat(os.fstat(fd), os.fstat(self._fd))
+            found = without_beat(decode(os.pread(fd, LONGEST_RECORD, 0)))
+        finally:
+            os.close(fd)
+        if not in_place or found != self.owner:
+            taker = f"({who(found)})" if found else "(it has ended)"
+            raise OwnershipLost(
+                f"{self._path.parent} was taken over by another driver {taker} while this one was "
+                "starting; this one stops without touching it"
+            )
 
     def release(self) -> None:
         """Let go; the lock file stays, empty."""

@@ -5,18 +5,19 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from espnet3.errors import IdentityChanged, LedgerError
 from espnet3.parallel.engine import durable
-from espnet3.parallel.engine.identity import changes, hash_identity
+from espnet3.parallel.engine.identity import FILES, changes, config_key, hash_identity
 from espnet3.parallel.engine.items import digest_items
 from espnet3.utils.masking import mask_argument, mask_secrets
 
 VERSION = 1
+CONFIG, PREVIOUS_CONFIG = "config.yaml", "config.previous.yaml"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,16 @@ class Manifest:
         hashed = self.code if code is None else hash_identity(code, self.salt)
         return replace(self, identity=hash_identity(identity, self.salt), code=hashed)
 
+    def new_files(self, identity: Mapping[str, Any]) -> set[str]:
+        """Keys of files that were not there when this run began, named by what has not changed."""
+        now = hash_identity(identity, self.salt)
+
+        def as_before(key: str) -> bool:
+            return now.get(key) == self.identity.get(key)
+
+        keys = now.keys() - self.identity.keys()
+        return {key for key in keys if key.startswith(FILES) and as_before(config_key(key))}
+
     def edited(self, code: Mapping[str, str] | None) -> list[str]:
         """The modules whose code is another one now, sorted; none where either is not known."""
         if code is None or self.code is None:
@@ -108,11 +119,31 @@ class Manifest:
         other = [name for name in now.keys() & before.keys() if now[name] != before[name]]
         return [*sorted(other), *sorted(new), *sorted(gone)]
 
-    def write(self, run_dir: Path, identity: Mapping[str, Any]) -> None:
-        """Write `config.yaml` (secrets masked), then `manifest.json`."""
-        _write_config(run_dir, identity)
+    def write(self, run_dir: Path, identity: Mapping[str, Any], check: Callable[[], None]) -> None:
+        """Write `config.yaml` (secrets masked), then `manifest.json`.
+
+        Args:
+            run_dir: the run directory.
+            identity: what `self.identity` is of.
+            check: called just before each takes its name; raises if the run is another driver's.
+        """
+        # JSON is YAML too, and importing a YAML library would be a third of a small run's start.
+        text = json.dumps(mask_secrets(dict(identity)), indent=2, sort_keys=True)
+        durable.replace(run_dir / CONFIG, f"{self._head}{text}\n".encode(), check)
         text = json.dumps(asdict(self), indent=1)
-        durable.replace(run_dir / "manifest.json", text.encode() + b"\n")
+        durable.replace(run_dir / "manifest.json", text.encode() + b"\n", check)
+
+    def has_config(self, run_dir: Path) -> bool:
+        """Whether `config.yaml` is this run's; it is another one's where this one was put back."""
+        try:
+            with (run_dir / CONFIG).open("rb") as f:
+                return f.readline() == self._head.encode()
+        except OSError:
+            return False
+
+    @property
+    def _head(self) -> str:
+        return f"# run {self.run_id}\n"
 
     def check_items(self, items: Sequence[Any], run_dir: Path) -> None:
         """Refuse another item list; that is never accepted.
@@ -137,10 +168,21 @@ class Manifest:
         now = hash_identity(identity, self.salt)
         keys = now.keys() | self.identity.keys()
         changed = sorted(key for key in keys if now.get(key) != self.identity.get(key))
-        old = {k: v for k, v in _read_config(run_dir).items() if k in changed}
+        old = {k: v for k, v in self._read_config(run_dir).items() if k in changed}
         new = {k: v for k, v in mask_secrets(dict(identity)).items() if k in changed}
         lines = changes(old, new)
         return lines or [f"{key}: (masked, or not kept)" for key in changed]
+
+    def _read_config(self, run_dir: Path) -> dict[str, Any]:
+        for name in (CONFIG, PREVIOUS_CONFIG):
+            try:
+                head, _, text = (run_dir / name).read_bytes().partition(b"\n")
+                data = json.loads(text) if head + b"\n" == self._head.encode() else None
+            except (OSError, ValueError):
+                continue
+            if isinstance(data, dict):
+                return data
+        return {}
 
     def check_identity(self, identity: Mapping[str, Any], run_dir: Path) -> None:
         """Refuse to go on with something that gives other results.
@@ -174,17 +216,3 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
     """The first few of many names."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _write_config(run_dir: Path, identity: Mapping[str, Any]) -> None:
-    # JSON is YAML too, and importing a YAML library would be a third of a small run's start.
-    text = json.dumps(mask_secrets(dict(identity)), indent=2, sort_keys=True)
-    durable.replace(run_dir / "config.yaml", text.encode() + b"\n")
-
-
-def _read_config(run_dir: Path) -> dict[str, Any]:
-    try:
-        data = json.loads((run_dir / "config.yaml").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -30,13 +30,25 @@ class Death:
         by_driver_at: the position for whose unit's long time the driver itself ended the worker;
             None if it was not the driver.
         worker: its name.
-        log: its log file.
+        log: its log file, below the run directory; "" if there is none.
+        stack: where it was then, formatted like a traceback, if the driver ended it; "" if unknown.
+        doing: what it was doing if it had no lease, such as `while Provider built its env`.
+        told_to_end: somebody sent it SIGTERM, as for any process that is no longer wanted there.
     """
 
     how: str = ""
     by_driver_at: int | None = None
     worker: str = ""
     log: str = ""
+    stack: str = ""
+    doing: str = ""
+    told_to_end: bool = False
+
+    def told(self, run_dir: Path) -> str:
+        """All of it in words."""
+        what = f"worker {self.worker}: {self.how or 'died, nobody knows how'}"
+        log = f" (its log is {run_dir / self.log})" if self.log else ""
+        return f"{what}{f' {self.doing}' if self.doing else ''}{log}"
 
 
 UNKNOWN = Death()
@@ -165,14 +177,14 @@ class Run:
         if in_flight is None or death.by_driver_at not in (None, in_flight):
             self._return_rest(lease, lease.first)
             if death.by_driver_at is None:
-                self.lost_idle()
+                self._count_idle_death(death)
             return
         stop = lease.stop if lease.alone else self.plan.unit_stop(in_flight, lease.stop)
         self._dealer.give_back(lease.first, in_flight)
         if death.by_driver_at is None:
             self._troubles.killed(in_flight, stop, death.how, death.worker, death.log)
         else:
-            self._troubles.hung(in_flight, stop, death.worker, death.log)
+            self._troubles.hung(in_flight, stop, death.worker, death.log, death.stack)
         self._dealer.give_back(stop, lease.stop)
 
     def suspect_from_before(self, position: int) -> None:
@@ -187,9 +199,14 @@ class Run:
         )
         self._troubles.killed(position, stop, "it was the driver itself")
 
-    def lost_idle(self) -> None:
-        """A worker is gone that had begun no unit: nobody is to blame, but it may not go on."""
-        self._troubles.died_idle(self.n_workers)
+    def lost_idle(self, death: Death) -> None:
+        """A worker is gone that had begun no unit: nobody is to blame, but it may not go on.
+
+        One that was told to end does not count: that is how whoever owns the machine takes it away.
+        """
+        if not death.told_to_end:
+            logger.warning("%s", death.told(self.run_dir))
+        self._count_idle_death(death)
 
     def stop(self, reason: str) -> None:
         """Hand out no more leases; the first reason given stays."""
@@ -215,6 +232,10 @@ class Run:
             OwnershipLost: if one has.
         """
         self._ledger.check_owner()
+
+    def _count_idle_death(self, death: Death) -> None:
+        if not death.told_to_end:
+            self._troubles.died_idle(self.n_workers, death.told(self.run_dir))
 
     def _accept(self, shard: Shard) -> None:
         self._ledger.append(*shard_entries(shard, self.plan))

@@ -127,16 +127,32 @@ class Troubles:
             what = f"{died} died in this item{last}"
             self.failed(self._without_exception(first, stop, KILLED, what, log), worker)
 
-    def hung(self, first: int, stop: int, worker: str, log: str) -> None:
-        """A worker was ended because the unit [first, stop) took longer than `unit_timeout`."""
-        what = f"it took longer than unit_timeout = {self._config.unit_timeout:g} s"
-        self.failed(self._without_exception(first, stop, HUNG, what, log), worker)
+    def hung(self, first: int, stop: int, worker: str, log: str, stack: str) -> None:
+        """A worker was ended because the unit [first, stop) took longer than `unit_timeout`.
 
-    def died_idle(self, n_workers: int) -> None:
-        """A worker died that had begun no unit: nobody is to blame, but it may not go on."""
+        Args:
+            first: the unit's first position.
+            stop: one past its last position.
+            worker: its name.
+            log: its log file.
+            stack: where it was then, formatted like a traceback; "" if unknown.
+        """
+        what = f"it took longer than unit_timeout = {self._config.unit_timeout:g} s"
+        if stack:
+            what += f", in {failures.ends_of(stack)}; all threads in {log}"
+        self.failed(self._without_exception(first, stop, HUNG, what, log, stack), worker)
+
+    def died_idle(self, n_workers: int, death: str) -> None:
+        """A worker died that had begun no unit: nobody is to blame, but it may not go on.
+
+        Args:
+            n_workers: how many there are to be.
+            death: what is known of it, in words.
+        """
         self._idle_deaths += 1
         if self._idle_deaths >= IDLE_DEATHS * n_workers:
-            self.stop(f"{self._idle_deaths} workers in a row died without an item in hand")
+            n = self._idle_deaths
+            self.stop(f"{n} workers in a row died without an item in hand; the last one, {death}")
 
     def raise_if_failed(self, n_left: int) -> None:
         """Raise what ended this run badly, from the original exception.
@@ -167,10 +183,10 @@ class Troubles:
             )
 
     def _without_exception(
-        self, first: int, stop: int, error: str, what: str, log: str
+        self, first: int, stop: int, error: str, what: str, log: str, stack: str = ""
     ) -> UnitFailure:
         # Whether it was in forward or in write_record, nobody knows.
-        return UnitFailure(first, stop, self._name_of(first), "", error, what, "", log=log)
+        return UnitFailure(first, stop, self._name_of(first), "", error, what, stack, log=log)
 
     def _stop_if_hopeless(self) -> None:
         limit = self._config.max_failures

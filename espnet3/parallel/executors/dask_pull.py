@@ -4,7 +4,8 @@ Pulling costs the driver a fraction of what a Dask task for each lease costs, an
 retrying and moving of tasks has nothing to act on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import cloudpickle
@@ -15,7 +16,7 @@ from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors.driver import Driver
 from espnet3.parallel.executors.hub import Hub, Interrupted
 from espnet3.parallel.parallel import shared_cluster
-from espnet3.parallel.signals import Interruption
+from espnet3.parallel.signals import Interruption, deferred
 from espnet3.parallel.worker.job import Job
 
 
@@ -43,7 +44,10 @@ def run_on_cluster(
             f"{job.provider} or {job.runner.__name__} cannot be sent to workers ({error}); what "
             "build_worker_setup_fn() returns may capture a config, but no lock, file or model"
         ) from error
+    ending: list[Callable[[], None]] = []
     with (
+        deferred("when the workers have left"),
+        _ended_at_once(interruption, ending),
         shared_cluster(parallel, job.run_dir / "logs") as cluster,
         Client(cluster) as client,
     ):
@@ -53,18 +57,26 @@ def run_on_cluster(
         driver = Driver(
             run, job, items, client, hub, blob, interruption, watch, parallel.worker_start_timeout
         )
-        interruption.drain = lambda: hub.inbox.put(Interrupted())
+        ending.append(driver.kill_workers if watch is None else watch.cancel_all)
         try:
-            driver.work()
-        except KeyboardInterrupt:
-            if watch is None:
-                driver.kill_workers()
-            else:
-                watch.cancel_all()
-            interruption.end_at_once()
-            raise
+            with (
+                _ended_at_once(interruption, ending),  # before anything is closed
+                interruption.answered(lambda: hub.inbox.put(Interrupted())),
+            ):
+                driver.work()
         finally:
-            interruption.drain = None
             driver.drain()
             hub.remove()
             driver.remove_markers()
+
+
+@contextmanager
+def _ended_at_once(interruption: Interruption, ending: list[Callable[[], None]]) -> Iterator[None]:
+    """End the process at a second Ctrl-C in a `with` block, after what `ending` holds then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for act in ending:
+            act()
+        interruption.end_at_once()
+        raise

@@ -2,9 +2,7 @@
 
 import logging
 import math
-import os
 import queue
-import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,10 +26,13 @@ from espnet3.parallel.executors.hub import (
     Interrupted,
     Joined,
 )
+from espnet3.parallel.executors.lookout import Lookout
 from espnet3.parallel.executors.worker_state import Worker
+from espnet3.parallel.parallel import in_session
 from espnet3.parallel.signals import Interruption
 from espnet3.parallel.worker.job import Job
-from espnet3.parallel.worker.nanny import kill_worker
+from espnet3.parallel.worker.log import log_name
+from espnet3.parallel.worker.nanny import kill_tree
 from espnet3.parallel.worker.serve import serve
 
 logger = logging.getLogger(__name__)
@@ -65,10 +66,12 @@ class Driver:
     workers: dict[str, Worker] = field(default_factory=dict)
     dying: dict[str, Worker] = field(default_factory=dict)
     """Gone, but nobody has said yet how they ended."""
-    next_look: float = 0.0
-    """When the workers' markers are read again (monotonic seconds): not at every event."""
+    lookout: Lookout = field(init=False)
     env_built: bool = False
     env_failure: messages.EnvFailed | None = None
+
+    def __post_init__(self) -> None:
+        self.lookout = Lookout(self.run, self.client)
 
     def work(self) -> None:
         """Serve workers until nothing is out and nothing is left."""
@@ -101,12 +104,12 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Joined(address):
-                self._start(address)
+            case Joined(address, name):
+                self._start(address, name)
             case Gone(address):
                 self._miss(address)
-            case Exited(name, status):
-                self._learn_how_it_ended(name, status)
+            case Exited(name, status, stack):
+                self._learn_how_it_ended(name, status, stack)
             case Ended(address, key):
                 worker = self.workers.get(address)
                 if worker is not None and worker.task.key == key and not worker.useless:
@@ -117,7 +120,7 @@ class Driver:
                 self.run.stop(self.interruption.reason)
                 self.drain()
 
-    def _start(self, address: str) -> None:
+    def _start(self, address: str, name: str) -> None:
         if address in self.workers:
             return
         task = self.client.submit(
@@ -130,7 +133,8 @@ class Driver:
             retries=0,
         )
         task.add_done_callback(lambda _: self.hub.inbox.put(Ended(address, task.key)))
-        self.workers[address] = Worker(task)
+        doing = f"while {self.job.provider} built its env"
+        self.workers[address] = Worker(task, name, log=log_name(name), doing=doing)
 
     def _listen(self, asked: Asked, worker: Worker | None) -> None:
         if worker is None:  # it was taken for dead; what it did is dealt again
@@ -140,6 +144,7 @@ class Driver:
         match messages.load_message(asked.message):
             case messages.Hello(name, marker, pid, log):
                 worker.name, worker.marker, worker.pid, worker.log = name, marker, pid, log
+                worker.doing = ""
                 self.env_built = True
             case messages.EnvFailed() as failure:
                 worker.waiting = None
@@ -152,6 +157,7 @@ class Driver:
                 self.run.report(report)
                 if report.leaving:
                     self.hub.reply(asked, None)
+                    remove_marker(worker.marker)
                     del self.workers[asked.worker]
         self._feed()
 
@@ -169,39 +175,39 @@ class Driver:
             self.drain()
 
     def _miss(self, address: str) -> None:
-        """A worker is gone; with a unit in hand, it matters how it ended."""
+        """A worker is gone; unless it was of no use, it matters how it ended."""
         worker = self.workers.pop(address, None)
         if worker is None:
             return
         worker.gone_at = time.monotonic()
-        if worker.lease is None or worker.status is not None:
+        if worker.useless or worker.status is not None:
             self._bury(worker)
         else:
             self.dying[address] = worker
 
-    def _learn_how_it_ended(self, name: str, status: int) -> None:
+    def _learn_how_it_ended(self, name: str, status: int, stack: str) -> None:
         """Told before a worker of the same name comes in its place."""
         for address, worker in self.dying.items():
             if worker.name == name:
                 del self.dying[address]
-                worker.status = status
+                worker.status, worker.stack = status, stack
                 self._bury(worker)
                 return
         for worker in self.workers.values():
             if worker.name == name:
-                worker.status = status
+                worker.status, worker.stack = status, stack
 
     def _bury(self, worker: Worker) -> None:
         if worker.lease is None:
-            if not worker.useless:
-                self.run.lost_idle()
+            if not worker.useless and worker.ended_at is None:
+                self.run.lost_idle(worker.death)
         else:
             in_flight = None
             # A nanny that is silent went down with its job: for no item's fault.
             if self.watch is None or worker.status is not None:
                 in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
             logger.warning(
-                "worker %s %s; its positions %d-%d are dealt again",
+                "worker %s %s; what is left of its positions %d-%d is dealt again",
                 worker.name, worker.death.how or "died", worker.lease.first, worker.lease.stop - 1,
             )  # fmt: skip
             self.run.lost(worker.lease, in_flight, worker.death)
@@ -210,29 +216,17 @@ class Driver:
         self._feed()
 
     def _look_after_workers(self) -> None:
-        """End workers whose unit takes too long; bury those of whom no more is heard."""
+        """See to units that take too long; bury those of whom no more is heard."""
         now = time.monotonic()
         for address, worker in list(self.dying.items()):
             if now - worker.gone_at > TELL_LIMIT:
                 del self.dying[address]
                 self._bury(worker)
-        limit = self.run.config.unit_timeout
-        if limit is None or now < self.next_look:
-            return
-        self.next_look = now + _look_every(limit)
-        for address, worker in self.workers.items():
-            if worker.is_stuck(now, limit):
-                logger.warning(
-                    "worker %s has been at %s for more than unit_timeout = %g s; ending it",
-                    worker.name, self.run.name_of(worker.ended_at or 0), limit,
-                )  # fmt: skip
-                with suppress(KeyError):  # it has just died by itself
-                    self.client.run(kill_worker, workers=[address], nanny=True, on_error="ignore")
+        self.lookout.look(self.workers)
 
     def _patience(self) -> float:
         """Seconds until there is something to look at, even if nobody says anything."""
-        limit = self.run.config.unit_timeout
-        watching = SAY_EVERY if limit is None else _look_every(limit)
+        watching = min(SAY_EVERY, self.lookout.every)
         if self.watch is not None:
             watching = min(watching, WATCH_EVERY)
         elif self.start_timeout is not None:
@@ -261,11 +255,10 @@ class Driver:
         ) from WorkerTraceback(failure.traceback)
 
     def kill_workers(self) -> None:
-        """End the local workers at once, in the middle of whatever they do."""
+        """End the local workers and what they have started, in the middle of whatever they do."""
         for worker in self.workers.values():
             if worker.pid:
-                with suppress(ProcessLookupError):
-                    os.kill(worker.pid, signal.SIGKILL)
+                kill_tree(worker.pid)
 
     def drain(self) -> None:
         """Workers stop before their next unit and commit.
@@ -288,17 +281,12 @@ class Driver:
                 remove_marker(worker.marker)
 
     def _say_what_is_waited_for(self) -> None:
-        busy = [worker for worker in self.workers.values() if worker.lease]
-        if busy:
-            return
-        if self.workers:
-            n = len(self.workers)
-            logger.info("waiting for %d workers to build their env (%s)", n, self.job.provider)
-            return
-        why = self.watch.waited_for() if self.watch is not None else "there is none"
-        logger.warning("waiting for a worker: %s", why)
-
-
-def _look_every(unit_timeout: float) -> float:
-    """Seconds between two looks at how long units have been in hand."""
-    return min(SAY_EVERY, max(0.02, unit_timeout / 10))
+        if not self.workers:
+            why = self.watch.waited_for() if self.watch is not None else "there is none"
+            logger.warning("waiting for a worker: %s", why)
+        elif not any(worker.lease for worker in self.workers.values()):
+            n = sum(not (worker.name or worker.useless) for worker in self.workers.values())
+            before = ", or ending what a run before gave them" if in_session() else ""
+            if n:
+                what = f"building their env ({self.job.provider}){before}"
+                logger.info("waiting for %d %s: %s", n, "worker" if n == 1 else "workers", what)

@@ -15,9 +15,10 @@ from espnet3.parallel.worker.nanny import ENDED
 
 @dataclass(frozen=True)
 class Joined:
-    """A worker is there."""
+    """A worker is there; `name` is the one that its replacement will have, too."""
 
     worker: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,14 @@ class Ended:
 
 @dataclass(frozen=True)
 class Exited:
-    """The process of the worker of that name has ended, with this status (below 0: by a signal)."""
+    """The process of the worker of that name has ended, with this status (below 0: by a signal).
+
+    `stack` says where it was, if it was ended for taking too long.
+    """
 
     name: str
     status: int
+    stack: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Hub(SchedulerPlugin):
 
     def add_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         """Called by Dask."""
-        self.inbox.put(Joined(worker))
+        self._announce(worker)
 
     def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
         """Called by Dask."""
@@ -112,7 +117,7 @@ class Hub(SchedulerPlugin):
     def log_event(self, topic: str, msg: Any) -> None:
         """Called by Dask: nannies tell how their workers ended."""
         if topic == ENDED:
-            self.inbox.put(Exited(msg["worker"], msg["status"]))
+            self.inbox.put(Exited(msg["worker"], msg["status"], msg["stack"]))
 
     async def _pull(self, worker: str, message: bytes) -> bytes:
         answer: asyncio.Future[bytes] = self._loop.create_future()
@@ -127,7 +132,10 @@ class Hub(SchedulerPlugin):
         self._scheduler.handlers[self._operation] = self._pull
         self._scheduler.add_plugin(self, name=self.name)
         for worker in list(self._scheduler.workers):
-            self.inbox.put(Joined(worker))
+            self._announce(worker)
+
+    def _announce(self, worker: str) -> None:
+        self.inbox.put(Joined(worker, str(self._scheduler.workers[worker].name)))
 
     def _remove(self) -> None:
         # A worker that has been building its env until now may still come; without a handler the

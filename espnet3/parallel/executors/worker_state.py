@@ -9,6 +9,10 @@ from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.marker import read_in_flight
 from espnet3.parallel.engine.run import Death
 from espnet3.parallel.executors.hub import Asked
+from espnet3.parallel.worker.nanny import how_it_ended
+
+_TOLD_TO_END = {128 + signal.SIGTERM, -signal.SIGTERM}
+"""Statuses of a worker that somebody sent SIGTERM: with its own handler, or before it had one."""
 
 
 @dataclass
@@ -22,11 +26,16 @@ class Worker:
         marker: path of its in-flight marker.
         log: its log file, below the run directory.
         lease: what it has in hand.
+        doing: what it does while it has none, in words; "" if it just waits.
         waiting: its question that is not answered yet.
         useless: the process lives, but it takes no leases: it has no env.
         status: with which its process ended, if that is known.
         gone_at: when the scheduler missed it (monotonic seconds).
         ended_at: the position for whose unit's long time the driver ended it.
+        stack: where it was then, as `worker.stack` tells it; "" if unknown.
+        position: of the unit in hand at the last look; None if it had begun none.
+        seconds: for how long that had been so.
+        tell_at: seconds after which that is told next.
     """
 
     task: Any
@@ -35,12 +44,17 @@ class Worker:
     marker: str = ""
     log: str = ""
     lease: Lease | None = None
+    doing: str = ""
     waiting: Asked | None = None
     useless: bool = False
     status: int | None = None
     gone_at: float = 0.0
     ended_at: int | None = None
-    _unit: tuple[int, int] | None = None
+    stack: str = ""
+    position: int | None = None
+    seconds: float = 0.0
+    tell_at: float = 0.0
+    _unit: tuple[int | None, int | None] = (None, None)
     _since: float = 0.0
     _looked: float = 0.0
 
@@ -48,33 +62,28 @@ class Worker:
     def death(self) -> Death:
         """What is known of its end."""
         how = "" if self.status is None else how_it_ended(self.status)
-        return Death(how, self.ended_at, self.name, self.log)
+        told_to_end = self.status in _TOLD_TO_END
+        return Death(how, self.ended_at, self.name, self.log, self.stack, self.doing, told_to_end)
 
-    def is_stuck(self, now: float, limit: float) -> bool:
-        """Whether its unit has been in hand for longer than `limit` seconds; true only once.
+    def look(self, now: float, every: float) -> None:
+        """See by its marker what it has in hand.
 
-        Seen from outside, since a worker that holds the GIL cannot look at its own clock.
+        Args:
+            now: the time (monotonic seconds).
+            every: seconds between two looks, as they are meant to be.
         """
-        if self.lease is None or self.ended_at is not None:
-            return False
-        position = read_in_flight(Path(self.marker), self.lease.number)
         gap, self._looked = now - (self._looked or now), now
-        if gap > limit / 2:  # nobody was looking: this process was suspended, and perhaps all
+        if gap > 5 * every:  # nobody was looking: this process was suspended, and perhaps all
             self._since += gap
-        unit = None if position is None else (self.lease.number, position)
-        if unit != self._unit:
-            self._unit, self._since = unit, now
-        if position is None or now - self._since <= limit:
+        number = None if self.lease is None else self.lease.number
+        self.position = None if number is None else read_in_flight(Path(self.marker), number)
+        if (number, self.position) != self._unit:
+            self._unit, self._since, self.tell_at = (number, self.position), now, 0.0
+        self.seconds = now - self._since
+
+    def is_stuck(self, limit: float) -> bool:
+        """Whether its unit has been in hand for longer than `limit` seconds; true only once."""
+        if self.position is None or self.seconds <= limit or self.ended_at is not None:
             return False
-        self.ended_at = position
+        self.ended_at = self.position
         return True
-
-
-def how_it_ended(status: int) -> str:
-    """A process's exit status in words."""
-    if status >= 0:
-        return f"ended with exit status {status}"
-    try:
-        return f"killed by signal {-status} ({signal.Signals(-status).name})"
-    except ValueError:
-        return f"killed by signal {-status}"

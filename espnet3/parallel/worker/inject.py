@@ -1,7 +1,7 @@
 """Giving a function those entries of the env that it names as parameters."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -49,6 +49,29 @@ def select_env(
             f"provider's env has only {sorted(map(str, env))}"
         )
     return {k: v for k, v in env.items() if k not in given and (takes_all or k in names)}
+
+
+def check_given(
+    function: Callable[..., Any], given: Sequence[str], *, nothing_else: bool = False
+) -> None:
+    """Check that a function can be called with what the engine passes by position.
+
+    Args:
+        function: what will be called.
+        given: names of the arguments that are passed.
+        nothing_else: it gets no entries of the env.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    signature = inspect.signature(function)
+    try:
+        (signature.bind if nothing_else else signature.bind_partial)(*given)
+    except TypeError as error:
+        raise ConfigError(
+            f"{function.__qualname__} is called with ({', '.join(given)}), which its signature "
+            f"{signature} does not allow: {error}"
+        ) from error
 
 
 def call(function: Callable[..., Any], *args: Any, env: Mapping[str, Any]) -> Any:

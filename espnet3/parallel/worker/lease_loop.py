@@ -1,6 +1,5 @@
 """Running one lease: open writers, forward and write every unit, close, commit."""
 
-import errno
 import logging
 import os
 import shutil
@@ -12,19 +11,19 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from espnet3.errors import ConfigError, OwnershipLost, RecordRejected, RunStopped
+from espnet3.errors import OwnershipLost, RecordRejected, RunStopped
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
+from espnet3.parallel.engine.disk import is_no_items_fault, told
 from espnet3.parallel.engine.marker import Marker, marker_path
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 from espnet3.parallel.engine.shards import commit, shard_name
+from espnet3.parallel.hooks import check_one_per_item
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.memory import is_out_of_memory, let_go
 
 logger = logging.getLogger(__name__)
-
-_NO_ITEMS_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 
 
 @dataclass
@@ -51,7 +50,7 @@ class LeaseWorker:
         log: its log file, below the run directory; "" if it has none.
 
     Raises:
-        ConfigError: if `forward` needs something that the env does not have.
+        ConfigError: if `forward` or a hook needs something that the env does not have.
     """
 
     def __init__(self, job: Job, env: Mapping[str, Any], name: str, log: str = "") -> None:
@@ -65,6 +64,8 @@ class LeaseWorker:
             **({"shard_subdir": job.shard_subdir} if job.shard_subdir else {}),
             **env,
         }
+        place = {"output_dir": job.output_dir, "shard_subdir": job.shard_subdir}
+        job.runner._check_needs({**self._env, "shard_id": 0}, place)
         self._forward = job.runner.forward
         self._forward_env = select_env(self._forward, self._env, n_given=1)
         self._single = job.plan.batch_size is None
@@ -129,7 +130,7 @@ class LeaseWorker:
         shutil.rmtree(directory, ignore_errors=True)
         if progress.broken is None:
             return self._report(lease, progress)
-        return self._throw_away(lease, progress.broken)
+        return self._throw_away(lease, progress.broken, directory)
 
     def _check_place(self) -> None:
         """Hooks write where the user's path leads from here; that must be the run's directory."""
@@ -239,10 +240,11 @@ class LeaseWorker:
             worker=self.name,
         )
 
-    def _throw_away(self, lease: Lease, broken: UnitFailure) -> LeaseReport:
+    def _throw_away(self, lease: Lease, broken: UnitFailure, directory: Path) -> LeaseReport:
         """The shard is lost: its positions are done again, the unit that broke it alone."""
         cause = broken.exception
-        if cause is not None and _is_no_items_fault(cause):
+        if cause is not None and is_no_items_fault(cause):
+            broken = replace(broken, message=told(cause, directory))
             return LeaseReport(lease.number, lease.first, fatal=broken, worker=self.name)
         if broken.first == lease.first:
             return LeaseReport(lease.number, broken.stop, failure=broken, worker=self.name)
@@ -264,7 +266,7 @@ class LeaseWorker:
     ) -> LeaseReport:
         """`close_writers` failed: the shard is halved until the unit stands alone that did it."""
         first, stop = lease.first, progress.position
-        if _is_no_items_fault(error) or isinstance(error, RunStopped | OwnershipLost):
+        if is_no_items_fault(error) or isinstance(error, RunStopped | OwnershipLost):
             return self._fatal(error, lease, directory, "close_writers")
         shutil.rmtree(directory, ignore_errors=True)
         report = self._report(lease, progress)
@@ -280,23 +282,6 @@ class LeaseWorker:
         shutil.rmtree(directory, ignore_errors=True)
         name = f"#{lease.first}"
         failure = UnitFailure.of(error, lease.first, lease.stop, name, step, self.log)
+        if is_no_items_fault(error) or (step == "committing" and isinstance(error, OSError)):
+            failure = replace(failure, message=told(error, directory))
         return LeaseReport(lease.number, lease.first, fatal=failure, worker=self.name)
-
-
-def _is_no_items_fault(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in _NO_ITEMS_FAULT
-
-
-def check_one_per_item(result: Any, n_items: int) -> None:
-    """Check what `forward` returned for a batch, where it must be one result for each item.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if isinstance(result, (list, tuple)) and len(result) == n_items:
-        return
-    got = f"{len(result)} results" if isinstance(result, (list, tuple)) else type(result).__name__
-    raise ConfigError(
-        f"forward returned {got} for a batch of {n_items} items; return a list with one result "
-        "for each, or override `open_writers` and `write_record` to keep something else"
-    )

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from espnet3.parallel.worker.stack import DUMP_SIGNAL
+
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 JOB_ID_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "OAR_JOB_ID", "JOB_ID")
 """Where batch schedulers tell a job its id."""
@@ -27,7 +29,8 @@ def log_name(worker: str) -> str:
 def own_log(run_dir: Path, worker: str) -> Iterator[str]:
     """Let all that this process prints, logs (from INFO on) or dies of go to its log.
 
-    File descriptors 1 and 2 lead there, so that C libraries and child processes are covered.
+    File descriptors 1 and 2 lead there, so that C libraries and child processes are covered. At
+    `DUMP_SIGNAL` the Python stacks of all threads go there.
     Yields the file's path below `run_dir`; "" if it cannot be written, which is no reason to stop.
     """
     name = log_name(worker)
@@ -47,6 +50,7 @@ def own_log(run_dir: Path, worker: str) -> Iterator[str]:
         with suppress(OSError):  # a full disk
             os.write(log, _header(worker))
         faulthandler.enable(2)
+        faulthandler.register(DUMP_SIGNAL, 2)
         if not root.handlers:
             root.addHandler(handler)
             root.setLevel(logging.INFO)
@@ -57,6 +61,7 @@ def own_log(run_dir: Path, worker: str) -> Iterator[str]:
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
+        faulthandler.unregister(DUMP_SIGNAL)
         faulthandler.disable()
         if handler in root.handlers:
             root.removeHandler(handler)

@@ -7,15 +7,22 @@ import signal
 from contextlib import suppress
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 from distributed import Nanny
 from distributed.core import Status
+
+from espnet3.parallel.worker.stack import dump_stack
 
 logger = logging.getLogger(__name__)
 
 START_TRIES = 3  # so many worker processes may die before their nanny has seen one run
 
 ENDED = "espnet3-worker-ended"
-"""Topic of the scheduler's events `{"worker": name, "status": exit code}`."""
+"""Topic of the scheduler's events `{"worker": name, "status": exit code, "stack": text}`."""
+
+
+class StartFailed(Exception):
+    """A worker process ended before it had reached the driver; the text says how."""
 
 
 class LeaseNanny(Nanny):
@@ -26,18 +33,34 @@ class LeaseNanny(Nanny):
 
     leaving: "asyncio.Task[None] | None" = None
     """What `leave` does, once it was called."""
+    stack: str = ""
+    """Where the worker process was when it was ended."""
+
+    exit_status: int | None = None
+    """Of the worker process, once it has ended."""
 
     async def instantiate(self) -> Status:
-        """Start the worker process; another one if it dies before it was seen to run.
+        """Start a worker process; another one if a signal ends it before it was seen to run.
 
         Dask's nanny would end with the first: yet its worker may have reached the driver, and died
         of an item.
+
+        Raises:
+            StartFailed: if no worker has been up before, and none comes up.
         """
+        beginning, ended = (Status.init, Status.starting), ""
         for _ in range(START_TRIES):
-            result = await self._start_process()
-            if result is Status.running or self.status is not Status.starting or self.leaving:
-                break
-        return result
+            self.exit_status = None
+            status = await self._start_process()
+            if self.exit_status is None or self.status not in beginning:
+                return status
+            ended = f"worker {self.name}: {how_it_ended(self.exit_status)} while it started"
+            if 0 <= self.exit_status != 128 + signal.SIGTERM:
+                raise StartFailed(
+                    f"{ended}; what it said stands above. Each imports the program first: is what "
+                    'it runs under `if __name__ == "__main__":`?'
+                )
+        raise StartFailed(f"{ended}, {START_TRIES} times")
 
     async def _start_process(self) -> Status:
         return await super().instantiate()
@@ -59,21 +82,59 @@ class LeaseNanny(Nanny):
         await self.close(reason=why)
 
     def _on_worker_exit_sync(self, exitcode: int) -> None:
+        self.exit_status = exitcode
         if self.status not in (Status.closing, Status.closed):  # else the driver has ended it
             with suppress(RuntimeError):  # it is closing all the same
-                self._ongoing_background_tasks.call_soon(self._tell, exitcode)
+                self._ongoing_background_tasks.call_soon(self._tell, exitcode, self.stack)
+        self.stack = ""
         super()._on_worker_exit_sync(exitcode)  # type: ignore[no-untyped-call]
 
-    async def _tell(self, exitcode: int) -> None:
+    async def _tell(self, exitcode: int, stack: str) -> None:
         # By name: a worker may die before its nanny has learned its address.
         with suppress(Exception):  # the scheduler is gone; then nobody asks
-            message = {"worker": str(self.name), "status": exitcode}
+            message = {"worker": str(self.name), "status": exitcode, "stack": stack}
             await self.scheduler.log_event(topic=ENDED, msg=message)
 
 
-def kill_worker(dask_worker: Any) -> None:
-    """End the worker process of a nanny at once (run by `client.run(..., nanny=True)`)."""
+def how_it_ended(status: int) -> str:
+    """A process's exit status in words."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"killed by signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+async def kill_worker(log: str, dask_worker: Any) -> None:
+    """End the worker process of a nanny, and what it has started.
+
+    Run by `client.run(..., nanny=True)`.
+
+    Args:
+        log: path of its log, where it shall say first where it is; "" if it has none.
+        dask_worker: the nanny.
+    """
     pid = dask_worker.pid
-    if pid:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    if not pid:
+        return
+    stack = await dump_stack(pid, log) if log else ""
+    if dask_worker.pid == pid:  # else it has died meanwhile, and another may be in its place
+        dask_worker.stack = stack
+        kill_tree(pid)
+
+
+def kill_tree(pid: int) -> None:
+    """End a process and all that it has started, at once.
+
+    Only resource trackers (joblib's, multiprocessing's) are left: they end by themselves, and
+    remove what the others leave in shared memory.
+    """
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        below = process.children(recursive=True)  # once it is dead, nobody knows them
+        process.kill()
+        for child in below:
+            with suppress(psutil.Error):
+                if not any("resource_tracker" in word for word in child.cmdline()):
+                    child.kill()

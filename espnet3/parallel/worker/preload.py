@@ -18,8 +18,10 @@ def dask_setup(worker: Any) -> None:
     the signals by which schedulers warn of an end to come.
     """
     from espnet3.parallel.worker.serve import end_soon
+    from espnet3.parallel.worker.stack import DUMP_SIGNAL
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(DUMP_SIGNAL, signal.SIG_IGN)  # answered while there is a log to write to
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
         signal.signal(number, end_soon)
     _die_with_parent()

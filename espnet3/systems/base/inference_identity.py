@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from espnet3.parallel.engine.identity import file_stamps
+from espnet3.parallel.engine.identity import FILES, config_key, file_stamps
 from espnet3.parallel.runner_identity import plain
 from espnet3.systems.base.inference_provider import InferenceProvider
 from espnet3.utils.masking import is_secret_key
@@ -43,13 +43,16 @@ def inference_identity(
     config = getattr(provider, "config", None)
     if not isinstance(config, DictConfig):
         return {**base, **said}
-    identity = {key: value for key, value in base.items() if not key.startswith("config.")}
+    said_below = ("config.", FILES)
+    identity = {key: value for key, value in base.items() if not key.startswith(said_below)}
     written = as_written(config)
     if builds_its_own_way(type(provider)):
         left_out = {f"config.{key}" for key in ("dataset", "test_set", *_KEYS, *_PARAMS)}
         for key in base:
             if key.startswith("config.") and key not in left_out:
                 identity[key] = written[key.removeprefix("config.")]
+            elif key.startswith(FILES) and config_key(key) not in left_out:
+                identity[key] = base[key]
     identity.update({key: written[key] for key in _KEYS if written.get(key) is not None})
     identity["dataset"] = this_test_set(config, written)
     params = getattr(provider, "params", None) or {}
