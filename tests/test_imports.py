@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "dask", "distributed", "dask_jobqueue", "hydra", "omegaconf", "numpy")
+HEAVY += ("cryptography",)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,11 @@ def _start(config: ParallelConfig, logs: Path | None) -> Any:
 
     if not ENVS.get(config.env):
         raise ConfigError(f"env: {config.env} is not built yet in this version")
+    if not config.secure:
+        logger.warning(
+            "security: false: connections to workers are neither encrypted nor authenticated; "
+            "whoever reaches their ports, other users of these hosts included, can run code as you"
+        )
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)

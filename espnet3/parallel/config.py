@@ -28,8 +28,7 @@ class ParallelConfig:
         worker_start_timeout: Seconds without any worker that end a run; null waits for batch jobs
             as long as they are queued.
         adaptive: Bounds between which the number of workers follows the work.
-        security: Whether Dask's connections are encrypted and authenticated; false allows
-            connections to other hosts without.
+        security: False leaves connections unencrypted, and open to whoever reaches them.
     """
 
     env: str = "local"
@@ -38,6 +37,11 @@ class ParallelConfig:
     worker_start_timeout: float | None = None
     adaptive: Mapping[str, Any] | None = None
     security: bool | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether connections are encrypted and authenticated."""
+        return self.security is not False
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,6 @@ def parse_parallel(
         where.pop("options", None)  # `options:` with nothing behind it
     env = where.get("env", ParallelConfig.env)
     problems += config_check.env_options(env, where.get("options"))
-    problems += config_check.security(env, where.get("security"))
     if problems:
         raise ConfigError(config_check.report(source, problems))
     return ParallelConfig(**_as_floats(where)), RunConfig(**_as_floats({**how, **known}))

@@ -145,8 +145,6 @@ def values(block: str, keys: Mapping[str, Any]) -> list[str]:
             problems.append(f"{block}.{key}: must be {must_be}, not {shown(value)}{_hint(value)}")
         elif key == "env":
             problems += _env(block, value)
-        elif key == "security" and value is True:
-            problems.append(f"{block}.security: TLS is not built yet in this version; leave it out")
         elif key in NOT_BUILT_KEYS and value is not None:
             problems.append(f"{block}.{key}: not built yet in this version; leave it out")
     return problems
@@ -180,6 +178,21 @@ def env_options(env: Any, options: Any) -> list[str]:
 
     The cluster class is imported only where there are options to check.
     """
+    return _cluster_options(env, options) + _scheduler_options(options)
+
+
+def _scheduler_options(options: Any) -> list[str]:
+    """Refuse to have the connections of Dask's scheduler changed behind `security`."""
+    return [
+        f"parallel.options.{block}.{key}: parallel.security decides it"
+        for block in ("scheduler_options", "scheduler_kwargs")
+        if isinstance(options, dict) and isinstance(options.get(block), dict)
+        for key in ("protocol", "security")
+        if key in options[block]
+    ]
+
+
+def _cluster_options(env: Any, options: Any) -> list[str]:
     if isinstance(env, str) and env not in LOCAL and ENVS.get(env):
         from espnet3.parallel.backends import jobqueue, ssh_options
 
@@ -209,16 +222,6 @@ def env_options(env: Any, options: Any) -> list[str]:
     return problems
 
 
-def security(env: Any, value: Any) -> list[str]:
-    """Refuse connections to other hosts that nothing protects, unless that is asked for."""
-    if env in LOCAL or not isinstance(env, str) or not ENVS.get(env) or value is False:
-        return []
-    return [
-        f"parallel.security: env: {env} opens ports, and whoever reaches them can run code as you: "
-        "there is no TLS in this version. On a network that you trust, write `security: false`"
-    ]
-
-
 _ONE_LEASE = (
     "a worker does one item at a time; for more, raise parallel.n_workers, and for the threads "
     "inside one item set OMP_NUM_THREADS"
@@ -233,8 +236,8 @@ _OURS_LOCAL: dict[str, tuple[Any, str]] = {
     "start": (_NO_VALUE, "the driver starts the cluster itself"),
     "loop": (_NO_VALUE, "the driver owns the event loop"),
     "worker_class": (_NO_VALUE, "the driver chooses the class of its workers"),
-    "security": (_NO_VALUE, "the driver makes the credentials itself"),
-    "protocol": (_NO_VALUE, "the driver chooses the protocol itself"),
+    "security": (_NO_VALUE, "set parallel.security instead"),
+    "protocol": (_NO_VALUE, "parallel.security decides it"),
 }
 """Options that the engine sets itself: the one value that changes nothing, and why no other."""
 

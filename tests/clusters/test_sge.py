@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.clusters, pytest.mark.usefixtures("sge_lab", "_queue_i
 def sge(n_workers=2, **keys):
     options = {"memory": "500MB", "interface": "lo", "queue": "cpu.q", "walltime": "0:10:00"}
     options |= keys.pop("options", {})
-    return {"env": "sge", "n_workers": n_workers, "security": False, "options": options, **keys}
+    return {"env": "sge", "n_workers": n_workers, "options": options, **keys}
 
 
 def queue():

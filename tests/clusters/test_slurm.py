@@ -24,7 +24,6 @@ def slurm(n_workers=2, **keys):
     return {
         "env": "slurm",
         "n_workers": n_workers,
-        "security": False,
         "options": {key: value for key, value in options.items() if value is not None},
         **keys,
     }
@@ -78,9 +77,10 @@ def killed_positions(out):
     return [line for line in map(json.loads, lines) if line.get("kind") in ("killed", "failed")]
 
 
-def test_same_bytes_and_one_set_of_jobs_for_a_session(log, tmp_path, record_property):
+@pytest.mark.parametrize("security", [None, False])
+def test_same_bytes_and_one_set_of_jobs_for_a_session(log, tmp_path, record_property, security):
     began, first_unit = time.time(), []
-    with parallel_session(slurm()):
+    with parallel_session(slurm(security=security)):
         for name in ("one", "two"):
             out = tmp_path / name
             assert Lines(Provider(log), output_dir=out)(range(60)) == lines_of(range(60))
@@ -92,6 +92,7 @@ def test_same_bytes_and_one_set_of_jobs_for_a_session(log, tmp_path, record_prop
     record_property("seconds from call to first shard", round(first_unit[0] - began, 1))
     assert not queue()
     assert forwards(log) == sorted([*range(60)] * 2)
+    assert not [*tmp_path.glob("*/logs/.tls-*")]
 
 
 def test_workers_have_the_directory_threads_and_one_thread(log, out):
@@ -275,6 +276,7 @@ def test_interrupted_driver_leaves_no_job(log, out, start_driver, signals, statu
     assert driver.wait(DEADLINE) in (status, status - 128 if status == 143 else -2)
     await_that(lambda: not queue())
     assert not (out / "text").exists()
+    assert not [*out.glob("logs/.tls-*")]
 
 
 def test_killed_driver_leaves_no_job_and_is_resumed(log, out, start_driver, record_property):

@@ -20,7 +20,7 @@ def ssh(ssh_lab, log):
     def block(n_workers=2, **keys):
         options = {"hosts": ["127.0.0.1", "127.0.0.2"], "ssh_command": ssh_lab, "interface": "lo"}
         options |= keys.pop("options", {})
-        return {"env": "ssh", "n_workers": n_workers, "security": False, "options": options, **keys}
+        return {"env": "ssh", "n_workers": n_workers, "options": options, **keys}
 
     yield block
     await_that(lambda: not any(map(is_running, pids(log) - {os.getpid()})))
@@ -30,8 +30,10 @@ def merged(out):
     return (out / "text").read_bytes() + (out / "ids").read_bytes()
 
 
-def test_same_bytes_as_a_local_run(log, out, ssh):
-    set_parallel(ssh(3))
+@pytest.mark.parametrize("security", [None, False])
+def test_same_bytes_as_a_local_run(log, out, ssh, security):
+    # What comes before the worker leaves what is sent to it alone.
+    set_parallel(ssh(3, security=security, options={"job_script_prologue": ["cat > /dev/null"]}))
     assert Lines(Provider(log), output_dir=out)(range(60)) == lines_of(range(60))
     assert forwards(log) == [*range(60)]
     assert len(list((out / "logs").glob("ssh.ssh-*.log"))) == 3

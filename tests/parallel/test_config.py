@@ -141,15 +141,16 @@ def test_keys_that_are_not_built_are_refused_by_name(key: str) -> None:
     assert parse_parallel({key: None}) == parse_parallel(None)
 
 
-def test_a_cluster_without_tls_needs_a_word_that_says_so() -> None:
-    block: dict[str, Any] = {"env": "slurm", "options": {"memory": "4GB"}}
-    for security in ({}, {"security": None}):
-        message = refusal({**block, **security})
-        assert "parallel.security: env: slurm opens ports" in message
-        assert "`security: false`" in message
-    assert "TLS is not built yet" in refusal({**block, "security": True})
-    assert parse_parallel({**block, "security": False})[0].security is False
-    assert parse_parallel({"security": False})[0].security is False
+@pytest.mark.parametrize("env", [env for env, built in ENVS.items() if built])
+def test_connections_are_secure_unless_somebody_says_otherwise(env: str) -> None:
+    options = {"ssh": {"hosts": ["node1"]}, "local": {}}.get(env, {"memory": "4GB"})
+    for security, secure in ((None, True), (True, True), (False, False)):
+        block = {"env": env, "options": options, "security": security}
+        assert parse_parallel(block)[0].secure is secure
+    assert parse_parallel({"env": env, "options": options})[0].secure
+    scheduler = "scheduler_kwargs" if env == "local" else "scheduler_options"
+    block = {"env": env, "options": {**options, scheduler: {"protocol": "tcp"}}}
+    assert f"options.{scheduler}.protocol: parallel.security decides it" in refusal(block)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ from espnet3.parallel.backends.jobqueue import (
     cluster_class,
     job_options,
 )
+from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
+from espnet3.parallel.credentials import KeyFiles
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +37,16 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
     check_commands(env)
     given = job_options(env, config.options, logs)
     submissions = Submissions()
-    given["scheduler_options"] = {
-        **scheduler_side(given.get("interface")),
-        **given.get("scheduler_options", {}),
-    }
+    # Workers write into the run directory, so they see what is there.
+    place = Path(given.pop("shared_temp_directory", logs))
+    keys = KeyFiles(place) if config.secure else None
+    given["scheduler_options"] = listening(
+        given.get("scheduler_options", {}), given.get("interface"), config.secure
+    )
     given.setdefault("silence_logs", logging.CRITICAL)
-    cluster = _watched(env)(job_cls=job_class(env, submissions), **given)
+    if keys is not None:
+        given |= {"security": keys.credentials.security(), "protocol": "tls"}
+    cluster = _watched(env)(keys, job_cls=job_class(env, submissions), **given)
     try:
         cluster.log_directory = given["log_directory"]
         cluster.watch = Watch(cluster, SCHEDULERS[env].jobs, submissions, config.n_workers)
@@ -61,12 +67,13 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
 
 
 def _watched(env: str) -> Any:
-    """The cluster class of a scheduler, with names that never come twice and a watch."""
+    """The cluster class of a scheduler, with names that never come twice, a watch and key files."""
     base = cluster_class(env)
 
-    def init(self: Any, **options: Any) -> None:
+    def init(self: Any, keys: KeyFiles | None, **options: Any) -> None:
         self._count = itertools.count()
         self.watch = None
+        self._keys = keys
         base.__init__(self, **options)
 
     def new_worker_name(self: Any, number: int) -> str:
@@ -76,7 +83,12 @@ def _watched(env: str) -> Any:
         # Every scheduler puts the id into the names.
         return sorted(Path(self.log_directory).glob(f"*{job_id}*"))
 
+    def remove_keys(self: Any) -> None:
+        if self._keys is not None:
+            self._keys.remove()
+
     def cancel(self: Any, ids: Sequence[str]) -> None:
+        self.remove_keys()  # this process may end without more ado
         with suppress(OSError, subprocess.TimeoutExpired):
             command = [*self.job_cls.cancel_command.split(), *ids]
             subprocess.run(command, capture_output=True, timeout=10.0, check=False)
@@ -84,23 +96,15 @@ def _watched(env: str) -> Any:
     def close(self: Any, timeout: float | None = None) -> Any:
         if self.watch is not None:
             self.watch.stop()
+        self.remove_keys()
         return base.close(self, timeout)
 
     methods = {
         "__init__": init,
         "_new_worker_name": new_worker_name,
         "logs_of": logs_of,
+        "remove_keys": remove_keys,
         "cancel": cancel,
         "close": close,
     }
     return type(base.__name__, (base,), methods)
-
-
-def scheduler_side(interface: str | None) -> dict[str, Any]:
-    """Options of the Dask scheduler in the driver, which listens on one address alone."""
-    from distributed.utils import get_ip
-
-    # The address by which other hosts most likely reach this one.
-    where = {"interface": interface} if interface else {"host": get_ip()}
-    # No web server: whoever can reach it could see what runs.
-    return {**where, "dashboard_address": "127.0.0.1:0", "dashboard": False}

@@ -287,13 +287,13 @@ def import_path() -> list[str]:
 
 
 def job_script(env: str, options: Mapping[str, Any], logs: Path) -> str:
-    """The job script of one worker, as it would be submitted but for the driver's address."""
+    """The job script of one worker, but for the driver's address and the path of the TLS key."""
     from espnet3.parallel.backends.job import job_class
 
     given = job_options(env, options, logs)
     for key in ("scheduler_options", "silence_logs", "shared_temp_directory"):
         given.pop(key, None)
-    script: str = job_class(env, None)("tcp://<driver>:<port>", f"{env}-0", **given).job_script()
+    script: str = job_class(env, None)("tls://<driver>:<port>", f"{env}-0", **given).job_script()
     return script
 
 

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from espnet3.parallel.backends.gpus import gpus_for
+from espnet3.parallel.backends.scheduler_side import web_server
 from espnet3.parallel.backends.threads import THREAD_VARIABLES
 from espnet3.parallel.config import ParallelConfig
+from espnet3.parallel.credentials import make_credentials
 
 if TYPE_CHECKING:
     from distributed import LocalCluster
@@ -45,15 +47,17 @@ def make_cluster(config: ParallelConfig) -> "LocalCluster":
         "memory_limit": 0,
         "silence_logs": logging.ERROR,
         "host": "127.0.0.1",
-        # No web server: whoever can reach it could see what runs.
-        "dashboard_address": "127.0.0.1:0",
-        "scheduler_kwargs": {"dashboard": False},
     }
     if config.env == "local_gpu":
         from espnet3.parallel.worker.gpu_nanny import GpuNanny
 
         defaults |= {"worker_class": GpuNanny, "devices": gpus_for(config.n_workers)}
-    return LocalCluster(**{**defaults, **options})
+    if config.secure:
+        defaults |= {"protocol": "tls://", "security": make_credentials().security()}
+    kwargs = dict(options.get("scheduler_kwargs", {}))
+    if "dashboard_address" in options:
+        kwargs["dashboard_address"] = options["dashboard_address"]
+    return LocalCluster(**{**defaults, **options, "scheduler_kwargs": web_server(kwargs)})
 
 
 def _cores() -> int:

@@ -19,13 +19,14 @@ from typing import Any
 from distributed import Scheduler
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
-from espnet3.parallel.backends.batch import scheduler_side
 from espnet3.parallel.backends.job import Submissions
 from espnet3.parallel.backends.jobqueue import ENTRY, environment
 from espnet3.parallel.backends.queues import JobState
+from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.ssh_options import DEFAULTS
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
+from espnet3.parallel.credentials import Credentials, make_credentials
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Remote(ProcessInterface):
         super().__init__()  # type: ignore[no-untyped-call]
         self.host = host
         self._command = ssh_command(host, scheduler, name, options)
+        self._credentials = cluster.credentials
         self._name = name
         self._cluster_ = cluster
         self._log = log_of(options, name)
@@ -53,6 +55,8 @@ class Remote(ProcessInterface):
             self._ssh = await asyncio.create_subprocess_exec(
                 *self._command, stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log
             )
+        if self._credentials is not None:  # where no other user sees them, as on the command line
+            self._ssh.stdin.write(self._credentials.as_line())  # type: ignore[union-attr]
         self._cluster_.started(self._name, self.host, self._ssh)
         await super().start()  # type: ignore[no-untyped-call]
 
@@ -72,16 +76,26 @@ class Remote(ProcessInterface):
 class Cluster(SpecCluster):
     """Workers on hosts that `ssh` reaches; a new one goes where the fewest are."""
 
-    def __init__(self, options: Mapping[str, Any], submissions: Submissions) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        submissions: Submissions,
+        credentials: Credentials | None,
+    ) -> None:
         self.watch: Watch | None = None
+        self.credentials = credentials
         self.log_directory = options["log_directory"]
         self._options = options
         self._submissions = submissions
         self._count = itertools.count()
         self._running: dict[str, asyncio.subprocess.Process] = {}
-        scheduler = {**scheduler_side(options["interface"]), **options["scheduler_options"]}
+        security = None if credentials is None else credentials.security()
+        scheduler = listening(
+            options["scheduler_options"], options["interface"], security is not None
+        )
         super().__init__(
-            scheduler={"cls": Scheduler, "options": scheduler},
+            scheduler={"cls": Scheduler, "options": {**scheduler, "security": security}},
+            security=security,
             worker={"cls": Remote, "options": {}},
             silence_logs=logging.CRITICAL,
             name="ssh",
@@ -144,10 +158,12 @@ def ssh_command(host: str, scheduler: str, name: str, options: Mapping[str, Any]
     ]
     if options["interface"]:
         worker += ["--interface", options["interface"]]
+    if scheduler.startswith("tls://"):
+        worker.append("--tls-from-stdin")
     worker += options["worker_extra_args"]
-    script = "\n".join(
-        [*environment(options["cores"]), *options["job_script_prologue"], " ".join(worker)]
-    )
+    # What comes on stdin is for the worker alone.
+    prologue = ["{", *options["job_script_prologue"], ":", "} < /dev/null"]
+    script = "\n".join([*environment(options["cores"]), *prologue, " ".join(worker)])
     # Whatever the login shell is, a POSIX shell reads the script.
     return [*shlex.split(options["ssh_command"]), host, f"exec sh -c {shlex.quote(script)}"]
 
@@ -157,7 +173,7 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
     options = {**DEFAULTS, "log_directory": str(logs)}
     options |= {key: value for key, value in config.options.items() if value is not None}
     submissions = Submissions()
-    cluster = Cluster(options, submissions)
+    cluster = Cluster(options, submissions, make_credentials() if config.secure else None)
     try:
         cluster.watch = Watch(cluster, cluster.jobs, submissions, config.n_workers)
         cluster.scale(config.n_workers)  # type: ignore[no-untyped-call]

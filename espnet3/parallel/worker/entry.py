@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from espnet3.parallel.credentials import Credentials
+
 LEAVE_AT = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 """What schedulers send when a job is cancelled, preempted, or near a limit."""
 
@@ -29,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The nanny hands its settings on to the worker.
     dask.config.set(WORKER_SETTINGS)
     try:
-        asyncio.run(_work(**arguments))
-    except (TimeoutError, OSError) as error:
+        asyncio.run(_work(credentials=_credentials(arguments), **arguments))
+    except (TimeoutError, OSError, EOFError) as error:
         logging.getLogger(__name__).error(
             "no worker could be started that reaches the driver at %s: %s",
             arguments["scheduler"],
@@ -44,19 +46,16 @@ async def _work(
     scheduler: str,
     drain_after: float | None,
     leave_at_eof: bool,
-    tls_ca_file: str | None,
-    tls_cert: str | None,
-    tls_key: str | None,
+    credentials: Credentials | None,
     **options: Any,
 ) -> None:
     from espnet3.parallel.worker.nanny import LeaseNanny
 
-    security = {"tls_ca_file": tls_ca_file, "tls_worker_cert": tls_cert, "tls_worker_key": tls_key}
     loop = asyncio.get_running_loop()
     nanny = LeaseNanny(
         scheduler,
-        security={key: value for key, value in security.items() if value is not None},
-        # Without routes it answers nothing; it starts all the same.
+        security=None if credentials is None else credentials.security(),
+        # Until the worker stops it.
         dashboard_address="127.0.0.1:0",
         dashboard=False,
         **options,
@@ -74,6 +73,17 @@ async def _work(
             raise
     with suppress(asyncio.CancelledError):
         await nanny.finished()  # type: ignore[no-untyped-call]
+
+
+def _credentials(arguments: dict[str, Any]) -> Credentials | None:
+    """Those that the driver gave, taken out of `arguments`; None if it wants no TLS."""
+    certificate, key, ca_file, from_stdin = (
+        arguments.pop(f"tls_{name}") for name in ("cert", "key", "ca_file", "from_stdin")
+    )
+    if from_stdin:
+        return Credentials.read_line(sys.stdin.buffer)
+    # dask-jobqueue passes all three; the certificate is its own authority.
+    return Credentials(certificate, key) if ca_file else None
 
 
 def _read_until_eof(loop: asyncio.AbstractEventLoop, nanny: Any) -> None:
@@ -96,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--protocol", help="tcp or tls")
     parser.add_argument("--worker-port", help="port, or first:last")
     parser.add_argument("--nanny-port", dest="port", help="port, or first:last")
-    parser.add_argument("--tls-ca-file")
-    parser.add_argument("--tls-cert")
-    parser.add_argument("--tls-key")
+    for name in ("ca-file", "cert", "key"):
+        parser.add_argument(f"--tls-{name}", help="path of a PEM file")
+    parser.add_argument("--tls-from-stdin", action="store_true", help="read key and certificate")
     parser.add_argument("--drain-after", type=float, help="seconds after which it leaves by itself")
     parser.add_argument("--leave-at-eof", action="store_true", help="leave when stdin ends")
     return parser

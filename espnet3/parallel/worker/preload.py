@@ -25,6 +25,7 @@ def dask_setup(worker: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
         signal.signal(number, end_soon)
     _die_with_parent()
+    worker.http_server.stop()  # whoever can reach it could see what runs
 
 
 def _die_with_parent() -> None:

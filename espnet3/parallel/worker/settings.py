@@ -7,8 +7,8 @@ WORKER_SETTINGS: dict[str, Any] = {
     "distributed.worker.daemon": False,
     "distributed.worker.preload": ["espnet3.parallel.worker.preload"],
     "distributed.worker.profile.enabled": False,
-    # Whoever can reach a web server could see what runs.
-    "distributed.http.routes": [],
+    # Its web server shows nothing until the preload stops it.
+    "distributed.worker.http.routes": [],
     # A paused worker would hold its lease for ever, and there is nothing to spill.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
