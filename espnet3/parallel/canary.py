@@ -48,7 +48,7 @@ class Canary:
     """Does items in a directory of their own, on one worker that is otherwise as configured.
 
     Args:
-        runner: used up: it is given another `output_dir` here, and a provider that takes times.
+        runner: used up: it is given another `output_dir`, and its provider takes times.
         items: of one unit.
         settings: the `parallel:` and `run:` blocks.
         scratch: a directory that driver and workers share.
@@ -71,7 +71,6 @@ class Canary:
         self._scratch = scratch
         runner.output_dir = scratch / "run"
         runner.resume = True
-        _take_times(runner.provider, scratch / _NOTE)
 
     def run(self) -> Any:
         """Do it; return what the runner's call returns, and raise what it raises."""
@@ -79,6 +78,7 @@ class Canary:
         if parallel.env == "local" and self._parallel.n_workers > 1 and limit is None:
             limit = _FOREVER  # else one local worker would be no process
         config = RunConfig(unit_timeout=limit, max_kills=1)
+        _take_times(self._runner.provider, self._scratch / _NOTE)
         self.began = time.time()
         with _threads_of_one(self._parallel), parallel_session(parallel, config):
             returned = self._runner(self._items)

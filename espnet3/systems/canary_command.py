@@ -35,9 +35,11 @@ def run(system: BaseSystem, request: Request) -> None:
         canary.run()
         _tell(canary)
     except (ConfigError, EnvBuildError, RunFailed, RunStopped) as error:
-        keep = True
+        keep = not isinstance(error, ConfigError)
         _tell(canary)
         _tell_why(canary, error)
+        if keep:
+            click.echo(f"kept, to look at: {canary.directory}", err=True)
         if isinstance(error, RunFailed) and error.failures:
             error.debug = debug_command.command(request, error.failures[0])
         raise
@@ -60,4 +62,3 @@ def _tell_why(canary: InferenceCanary, error: Exception) -> None:
         click.echo("the end of the worker's log:", err=True)
     for line in tail:
         click.echo(f"  {line}", err=True)
-    click.echo(f"kept, to look at: {canary.directory}", err=True)

@@ -88,23 +88,21 @@ def _show_inference(checked: Checked) -> list[str]:
     config = checked.system()._infer_config()
     settings = parse_parallel(config.get("parallel"), config.get("run"))
     plan, problems, first_logs = read_config(config), [], None
-    unknown = False
     may_come = any(stage.name == "create_dataset" for stage in checked.stages)
+    is_known = True
     for name in plan.test_sets:
         click.echo(f"  test set {name}")
         try:
             problem, logs = _show_test_set(config, plan, name, settings)
         except Exception as error:  # building a data set is anybody's code
-            click.echo(f"    plan: not known, as the data cannot be read now: {_text(error)}")
-            problem, logs, unknown = (
-                "" if may_come else f"test set {name} cannot be read",
-                None,
-                True,
-            )
+            click.echo(f"    plan: not known now: {_text(error)}")
+            problem, logs = "" if may_come else f"test set {name} cannot be planned", None
+            is_known = False
         problems += [problem] if problem else []
         first_logs = first_logs or logs
-    if first_logs is None and not unknown:
-        click.echo("  no worker is started: nothing is left to do")
+    if first_logs is None and is_known:
+        if not problems:
+            click.echo("  workers: none is started, for nothing is left to do")
         return problems
     logs = first_logs or Path(plan.inference_dir).absolute() / plan.test_sets[0] / "logs"
     return problems + _show_starts(settings, logs)
@@ -114,10 +112,15 @@ def _show_test_set(
     config: DictConfig, plan: InferencePlan, name: str, settings: Settings
 ) -> tuple[str, Path | None]:
     """Print the plan of one; return what would fail, and where its jobs' logs would go."""
+    from espnet3.parallel.base_runner import BaseRunner
     from espnet3.parallel.run_plan import plan_of
     from espnet3.systems.base.inference import prepare
 
     job = prepare(config, plan, name)
+    if not isinstance(job.runner, BaseRunner):
+        kind = type(job.runner).__name__
+        click.echo(f"    items: {job.n_items}; what is left only {kind} knows, as no BaseRunner")
+        return "", Path(plan.inference_dir).absolute() / name / "logs"
     run_plan = plan_of(job.runner, range(job.n_items), job.durations, settings)
     for line in run_plan.lines():
         click.echo("    " + line.replace("\n", "\n    "))
