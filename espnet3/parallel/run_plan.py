@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet3.parallel.config import ParallelConfig, RunConfig
@@ -47,7 +48,7 @@ class RunPlan:
         prediction: of the time.
     """
 
-    run_dir: Any
+    run_dir: Path
     plan: Plan
     outlook: Outlook
     n_workers: int
@@ -101,9 +102,8 @@ def plan_of(
     items = as_items(indices)
     parallel, config = settings
     plan = Plan(len(items), runner.batch_size, config.limit)
-    run_dir = runner.run_dir.absolute()
     outlook = look_ahead(
-        run_dir,
+        runner.run_dir.absolute(),
         items,
         plan,
         runner.identity(),
@@ -113,7 +113,7 @@ def plan_of(
     )
     known = check_durations(durations, len(items))
     prediction = predict(plan, outlook, parallel.n_workers, known)
-    return RunPlan(run_dir, plan, outlook, parallel.n_workers, prediction)
+    return RunPlan(runner.run_dir, plan, outlook, parallel.n_workers, prediction)
 
 
 def predict(

@@ -126,7 +126,7 @@ def _show_test_set(
         click.echo("    " + line.replace("\n", "\n    "))
     if run_plan.outlook.refusal:
         return f"test set {name} would be refused", None
-    return "", run_plan.run_dir / "logs" if run_plan.outlook.left else None
+    return "", run_plan.run_dir.absolute() / "logs" if run_plan.outlook.left else None
 
 
 def _show_starts(settings: Settings, logs: Path) -> list[str]:
