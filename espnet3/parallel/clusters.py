@@ -14,7 +14,7 @@ from typing import Any
 from espnet3.errors import ConfigError, RunStopped
 from espnet3.parallel.backends import batch, jobqueue, local, ssh_options
 from espnet3.parallel.config import ParallelConfig
-from espnet3.parallel.config_check import ENVS
+from espnet3.parallel.config_check import ENVS, LOCAL
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    if config.env == "local":
+    if config.env in LOCAL:
         return _start_local(config)
     make_cluster: Callable[[ParallelConfig, Path], Any] = batch.make_cluster
     if config.env == "ssh":
@@ -72,7 +72,7 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
         make_cluster = ssh.make_cluster
     else:
         jobqueue.cluster_class(config.env)  # loads its defaults, too
-    with _starting, dask.config.set(DASK_SETTINGS), _without_sigint():
+    with _starting, dask.config.set(DASK_SETTINGS), _without_terminal():
         return make_cluster(config, logs or Path("logs").absolute())
 
 
@@ -91,7 +91,7 @@ def _start_local(config: ParallelConfig) -> Any:
     _check_main_module()
     try:
         # Settings and environment are the process's: two threads must not change them at once.
-        with _starting, dask.config.set(settings), _unchanged_environ(), _without_sigint():
+        with _starting, dask.config.set(settings), _unchanged_environ(), _without_terminal():
             cluster = local.make_cluster(config)
     except RuntimeError as error:  # all that Dask says: "Nanny failed to start."
         raise RunStopped(
@@ -178,13 +178,13 @@ def _check_main_module() -> None:
 
 
 @contextmanager
-def _without_sigint() -> Iterator[None]:
-    """Block Ctrl-C for the threads and processes that are started meanwhile, for all their life.
+def _without_terminal() -> Iterator[None]:
+    """Block SIGINT and SIGHUP for what is started meanwhile (threads, processes), all its life.
 
-    The terminal sends it to the whole process group, but only the driver is to answer it. Here it
-    comes when the block ends.
+    The terminal sends them to the whole process group (Ctrl-C; when it is closed), but only the
+    driver is to answer them. Here they come when the block ends.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

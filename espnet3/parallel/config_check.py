@@ -13,7 +13,7 @@ from espnet3.parallel.wording import nearest, shown
 
 ENVS: dict[str, bool] = {
     "local": True,
-    "local_gpu": False,
+    "local_gpu": True,
     "slurm": True,
     "pbs": True,
     "sge": True,
@@ -25,6 +25,9 @@ ENVS: dict[str, bool] = {
     "kube": False,
 }
 """Every env by name, and whether it is built."""
+
+LOCAL = ("local", "local_gpu")
+"""Envs whose workers are processes of this machine, in a LocalCluster."""
 
 NOT_BUILT_KEYS = frozenset({"adaptive", "prefetch"})
 """Keys of the schema that nothing obeys yet; any value other than null is refused."""
@@ -177,7 +180,7 @@ def env_options(env: Any, options: Any) -> list[str]:
 
     The cluster class is imported only where there are options to check.
     """
-    if isinstance(env, str) and env != "local" and ENVS.get(env):
+    if isinstance(env, str) and env not in LOCAL and ENVS.get(env):
         from espnet3.parallel.backends import jobqueue, ssh_options
 
         if not _or_null(_mapping)(options):
@@ -185,7 +188,7 @@ def env_options(env: Any, options: Any) -> list[str]:
         if env == "ssh":
             return ssh_options.option_problems(options or {})
         return jobqueue.option_problems(env, options or {})
-    if env != "local" or not options or not _mapping(options):
+    if env not in LOCAL or not options or not _mapping(options):
         return []  # a wrong env or a wrong kind is reported by `values`
     valid = _local_options()
     problems = []
@@ -208,7 +211,7 @@ def env_options(env: Any, options: Any) -> list[str]:
 
 def security(env: Any, value: Any) -> list[str]:
     """Refuse connections to other hosts that nothing protects, unless that is asked for."""
-    if env == "local" or not isinstance(env, str) or not ENVS.get(env) or value is False:
+    if env in LOCAL or not isinstance(env, str) or not ENVS.get(env) or value is False:
         return []
     return [
         f"parallel.security: env: {env} opens ports, and whoever reaches them can run code as you: "

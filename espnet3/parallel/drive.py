@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -12,10 +13,12 @@ from espnet3.parallel.engine.directory import OpenRun, check_shards, own_run, se
 from espnet3.parallel.engine.items import as_items
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.progress import duration
+from espnet3.parallel.engine.report import KILLED
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import model_key, setup_function
 from espnet3.parallel.parallel import get_settings
 from espnet3.parallel.signals import Interruption, caught
+from espnet3.parallel.wording import unless_resuming
 from espnet3.parallel.worker.job import Job
 
 if TYPE_CHECKING:
@@ -55,9 +58,9 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
     parallel, config = get_settings()
     plan = Plan(len(items), runner.batch_size, config.limit)
     identity, code = runner.identity(), runner.code_identity()
-    resume = runner.resume and config.resume
+    config = replace(config, resume=runner.resume and config.resume)
     with own_run(
-        runner.run_dir, items, runner.batch_size, identity, config, resume=resume, code=code
+        runner.run_dir, items, runner.batch_size, identity, config, resume=config.resume, code=code
     ) as owned:
         run = Run(
             owned.run_dir,
@@ -83,7 +86,7 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
                 plan.goal, plan.n_positions, run.run_dir,
             )  # fmt: skip
             return None
-        return _merge(runner, owned)
+        return _merge(runner, owned, config.resume)
 
 
 def check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence[float] | None:
@@ -149,11 +152,12 @@ def _end_if_asked_to(interruption: Interruption, run: Run) -> None:
     if interruption.signal is None:
         return
     logger.warning(
-        "%s; %d of %d items are done and kept in %s; the same command goes on there",
+        "%s; %d of %d items are done and kept in %s; the same command%s goes on there",
         interruption.reason,
         len(run.coverage.accepted),
         run.plan.n_positions,
         run.run_dir,
+        unless_resuming(run.config.resume),
     )
     interruption.raise_if_any()
 
@@ -174,22 +178,25 @@ def _say_what_is_there(run: Run) -> None:
         logger.info("%d of %d items were done before", done, run.plan.n_positions)
 
 
-def _merge(runner: Runner, owned: OpenRun) -> Any:
+def _merge(runner: Runner, owned: OpenRun, resumes: bool) -> Any:
     shard_dirs = check_shards(owned)
     try:
         value = runner.merge(shard_dirs)
     except Exception as error:
         error.add_note(
             f"Raised by {type(runner).__name__}.merge, when the items were done. They are kept in "
-            f"{owned.run_dir}; the next call does none of them again, it merges."
+            f"{owned.run_dir}; the next call{unless_resuming(resumes)} does none of them again, it "
+            "merges."
         )
         raise
     seal(owned)
-    failed, n = len(owned.ledger.coverage.failed), owned.manifest.positions
+    failed, n = owned.ledger.coverage.failed, owned.manifest.positions
     if failed:
+        n_killed = sum(entry["error"] == KILLED for entry in failed.values())
         logger.warning(
             "published %d of %d items; %d failed and are left out (see %s); the next run tries "
-            "them again",
-            n - failed, n, failed, owned.run_dir / "failures.jsonl",
+            "them again%s",
+            n - len(failed), n, len(failed), owned.run_dir / "failures.jsonl",
+            f", but not the {n_killed} with {KILLED} before max_kills is raised" * bool(n_killed),
         )  # fmt: skip
     return value

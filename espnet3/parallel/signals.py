@@ -1,4 +1,7 @@
-"""Ending in good order: the first SIGINT or SIGTERM drains, a second SIGINT ends at once."""
+"""Ending in good order: the first SIGINT, SIGTERM or SIGHUP drains, a SIGINT then ends at once.
+
+A second SIGTERM or SIGHUP does nothing: `timeout`, shells and schedulers may send them twice.
+"""
 
 import logging
 import os
@@ -6,11 +9,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 logger = logging.getLogger(__name__)
 
+_REASONS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "asked to terminate (SIGTERM)",
+    signal.SIGHUP: "its terminal was closed (SIGHUP)",
+}
 _SAID = b"\nStopping after the items in hand; Ctrl-C again ends at once.\n"
 
 
@@ -27,19 +35,19 @@ class Interruption:
     @property
     def reason(self) -> str:
         """In words."""
-        return "interrupted" if self.signal == signal.SIGINT else "asked to terminate (SIGTERM)"
+        return "" if self.signal is None else _REASONS[signal.Signals(self.signal)]
 
     def raise_if_any(self) -> None:
         """End as the signal asks for, now that everything is committed.
 
         Raises:
             KeyboardInterrupt: after SIGINT.
-            SystemExit: with status 143 after SIGTERM.
+            SystemExit: with status 143 after SIGTERM, 129 after SIGHUP.
         """
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.signal == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
+        if self.signal is not None:
+            raise SystemExit(128 + self.signal)
 
     def end_at_once(self) -> None:
         """After a second Ctrl-C: end without closing anything, which could take many seconds.
@@ -55,7 +63,8 @@ class Interruption:
         if self.signal is None:
             self.signal = number
             if self.drain is not None:
-                os.write(2, _SAID)  # a log record could wait for a lock that this thread holds
+                with suppress(OSError):  # the terminal may be gone
+                    os.write(2, _SAID)  # a log record could wait for a lock that this thread holds
                 self.drain()
                 return
         elif number != signal.SIGINT:
@@ -65,7 +74,7 @@ class Interruption:
 
 @contextmanager
 def caught() -> Iterator[Interruption]:
-    """Answer SIGINT and SIGTERM for the length of a `with` block.
+    """Answer SIGINT, SIGTERM and SIGHUP for the length of a `with` block.
 
     Outside the main thread, where Python allows no handlers, nothing is caught.
     """
@@ -74,7 +83,7 @@ def caught() -> Iterator[Interruption]:
         yield interruption
         return
     before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _REASONS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup: the user's wish
             before[number] = signal.signal(number, interruption._handle)
     try:

@@ -1,7 +1,9 @@
-"""How errors about a config quote a value, and hint at the name that was meant."""
+"""How messages quote what others wrote, and hint at what was meant or is to be done."""
 
 from collections.abc import Iterable
 from typing import Any
+
+LINE = 240  # characters of an exception's first line; what is to be done often stands at its end
 
 
 def shown(value: Any) -> str:
@@ -26,3 +28,19 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if matches:
         return f"did you mean {matches[0]}?"
     return f"valid: {', '.join(valid)}" if len(valid) <= 20 else "nothing valid is spelled like it"
+
+
+def first_line(text: str) -> str:
+    """The first line of what an exception says, for a line of a table or a log."""
+    line = printable(text.strip().splitlines()[0]) if text.strip() else "(no message)"
+    return line if len(line) <= LINE else line[: LINE - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """A text of anybody's for a terminal: whatever could move the cursor is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def unless_resuming(resume: bool) -> str:
+    """What a command that goes on with this run must leave out, as an ending for its name."""
+    return "" if resume else " without `resume: false`"

@@ -38,11 +38,12 @@ def is_running(pid):
 def drivers(script, out, log):
     """Yields what starts a driver in a process of its own; at the end none is left.
 
-    Each is the head of a process group, as under a terminal, so that a test can signal all of it.
+    Each is the head of a process group, as under a terminal, so that a test can signal all of it;
+    or it is really under `terminal`, the slave end of one.
     """
     started = []
 
-    def start(n_items, **parallel):
+    def start(n_items, terminal=None, **parallel):
         root = str(Path(espnet3.__file__).parents[1])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         arguments = [str(out), str(log), str(n_items), json.dumps(parallel)]
@@ -52,7 +53,8 @@ def drivers(script, out, log):
                 env={**os.environ, "PYTHONPATH": path},
                 stdout=text,
                 stderr=text,
-                start_new_session=True,
+                start_new_session=terminal is None,
+                preexec_fn=None if terminal is None else lambda: os.login_tty(terminal),
             )
         started.append(process)
         return process

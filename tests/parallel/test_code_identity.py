@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from workloads import Provider, Squares
 
 import espnet3
 from espnet3.errors import IdentityChanged, RunFailed
@@ -327,3 +328,23 @@ def test_classes_without_a_file_run_and_go_on(project, out):
             check=False,
         )
         assert done.stdout == "result [0, 2, 4, 6]\n", done.stderr
+
+
+# files that a runner of one's own reads
+
+
+def test_file_that_the_runners_identity_names_is_noticed(log, out):
+    class Reads(Squares):
+        def identity(self):
+            stat = Path(self.provider.config["lexicon"]).stat()
+            return {**super().identity(), "lexicon_file": [stat.st_size, stat.st_mtime_ns]}
+
+    lexicon = log / "lexicon"
+    lexicon.write_text("a b")
+    provider = Provider(log)
+    provider.config["lexicon"] = str(lexicon)
+    runner = Reads(provider, output_dir=out)
+    assert runner(range(3)) == runner(range(3)) == [0, 1, 4]
+    lexicon.write_text("a b c")
+    with pytest.raises(IdentityChanged, match=r"lexicon_file\[0\]: 3 -> 5\n"):
+        runner(range(3))

@@ -123,7 +123,7 @@ def test_a_block_that_is_no_mapping_is_refused() -> None:
 @pytest.mark.parametrize("env", [env for env, built in ENVS.items() if not built])
 def test_envs_that_are_not_built_are_refused_by_name(env: str) -> None:
     message = refusal({"env": env, "options": {"queue": "batch"}})
-    assert f"parallel.env: {env} is not built yet in this version (only local, slurm, " in message
+    assert f"parallel.env: {env} is not built yet in this version (only local, local_gpu, slurm, " in message
 
 
 NOT_BUILT_VALUES = {

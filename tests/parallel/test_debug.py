@@ -13,7 +13,7 @@ import pytest
 from workloads import Lines, NeedsMore, Provider, Squares, Totals, forget, forwards, notes, tell
 
 import espnet3
-from espnet3.errors import ConfigError, RecordRejected, RunFailed
+from espnet3.errors import ConfigError, RecordRejected, RunFailed, RunStopped
 from espnet3.parallel.parallel import set_parallel
 
 PATHS = os.pathsep.join([str(Path(__file__).parent), str(Path(espnet3.__file__).parents[1])])
@@ -76,9 +76,25 @@ class Garbled(Squares):
         raise ValueError("\x1b[2Jred\rover")
 
 
-def test_what_an_exception_says_cannot_move_the_cursor(out):
+def test_what_an_exception_says_cannot_move_the_cursor(out, caplog):
     error = failure_of(Garbled(Provider(out), output_dir=out), ["a\nb"])
     assert r"  utta\nb           0  forward  ValueError: \x1b[2Jred" in str(error).splitlines()
+    said = [record.getMessage() for record in caplog.records]
+    assert r"utta\nb (position 0) failed in forward: ValueError: \x1b[2Jred" in said
+
+
+def test_what_a_hook_says_cannot_move_the_cursor(out, caplog):
+    def open_writers(shard_dir, **env):
+        raise RuntimeError("\x1b[2Jno\ncodec")
+
+    runner = type("Garbled", (Lines,), {"open_writers": staticmethod(open_writers)})
+    with pytest.raises(RunStopped) as caught:
+        runner(Provider(out), output_dir=out)(range(3))
+    first, _, last = str(caught.value).splitlines()
+    assert first == r"open_writers failed, which stops a run: RuntimeError: \x1b[2Jno"
+    assert last == f"Traceback: {out / 'failures.jsonl'}."
+    said = [record.getMessage() for record in caplog.records]
+    assert r"stopping: open_writers failed: RuntimeError: \x1b[2Jno" in said
 
 
 def test_call_names_the_item_and_not_its_position(log, out):

@@ -150,14 +150,22 @@ def test_killed_workers_are_replaced(log, out, two_workers):
     assert os.getpid() not in pids(log)
 
 
-def test_item_that_always_kills_is_set_aside(log, out, two_workers):
+def test_item_that_always_kills_is_set_aside(log, out, two_workers, caplog):
     tell(log, 7, "kill")
     runner = Lines(Provider(log), output_dir=out)
     error = failing(lambda: runner(range(30)))
     assert failed_positions(error) == [7]
     assert error.failures[0]["error"] == "WorkerKilled"
-    row = r"^  #7 +7  forward  WorkerKilled: 2 workers died in this item \(the last one killed by "
+    row = r"^  #7 +7  -     WorkerKilled: 2 workers died in this item \(the last one killed by "
     assert re.search(row + r"signal 9 \(SIGKILL\)\)$", str(error), re.M)
+    assert failure_log(out)[0]["step"] is None  # it may have been forward, or write_record
+    assert str(error).splitlines()[3:6] == [
+        f"What the workers said: {out / failure_log(out)[0]['log']}.",
+        "Those with WorkerKilled are not tried again, also by mended code, before `max_kills` (in "
+        "`run:`; now 2) is raised.",
+        "Run the same again with `on_error: skip` (in `run:`, or in what set_parallel is given) to "
+        "publish without them.",
+    ]
     assert committed(out) == set(range(30)) - {7}
     assert Counter(forwards(log))[7] == 2
 
@@ -166,6 +174,22 @@ def test_item_that_always_kills_is_set_aside(log, out, two_workers):
     with parallel_session(run={"on_error": "skip"}):
         assert runner(range(30)) == lines_of(i for i in range(30) if i != 7)
     assert forwards(log) == []
+    assert "tries them again, but not the 1 with WorkerKilled before max_kills is" in caplog.text
+
+
+def test_items_that_killed_and_items_that_failed_are_told_apart(log, out, cluster):
+    set_parallel({"n_workers": 2, "max_kills": 1})
+    tell(log, 3, "kill")
+    tell(log, 9, "raise")
+    error = failing(lambda: Lines(Provider(log), output_dir=out)(range(30)))
+    lines = str(error).splitlines()
+    killed = failure_log(out)[0 if failure_log(out)[0]["position"] == 3 else 1]
+    place = out / killed["log"]
+    assert f"Tracebacks: {out / 'failures.jsonl'}. What the workers said: {place}." in lines
+    assert any(line.startswith("Those with WorkerKilled are not tried again") for line in lines)
+    assert any(
+        line.startswith("Run the same again to retry the others (1), or with") for line in lines
+    )
 
 
 def test_batch_that_kills_is_taken_apart(log, out, cluster):
@@ -290,11 +314,25 @@ def test_raise_stops_at_once(log, out):
     assert "stopped early: on_error is raise" in str(error)
     assert forwards(log) == list(range(6))
     assert committed(out) == set(range(5))
+    assert "Mend the cause and run the same again: it does these and the 14 left." in str(error)
     for item in (5, 7):
         tell(log, item, None)
     forget(log)
     assert runner(range(20)) == lines_of(range(20))
     assert forwards(log) == list(range(5, 20))
+
+
+@pytest.mark.parametrize("says_it", ["runner", "config"])
+def test_who_starts_over_is_told_to_leave_that_out(log, out, says_it):
+    run = {"resume": False} if says_it == "config" else {}
+    runner = Lines(Provider(log), output_dir=out, resume=says_it == "config")
+    tell(log, 5, "raise")
+    with parallel_session(run=run):
+        error = failing(lambda: runner(range(20)))
+    assert "Run the same again without `resume: false` to retry just these, or" in str(error)
+    with parallel_session(run={**run, "on_error": "raise"}):
+        error = failing(lambda: runner(range(20)))
+    assert "run the same again without `resume: false`: it does these and the 14" in str(error)
 
 
 def test_raise_stops_all_workers(log, out, cluster):
@@ -390,6 +428,11 @@ def test_writers_that_cannot_be_opened_stop_the_run(log, out, n_workers):
     with pytest.raises(RunStopped, match="open_writers failed.*RuntimeError: no such") as caught:
         runner(range(10))
     assert isinstance(caught.value.__cause__, RuntimeError)
+    assert "mend the cause and run the same command again.\n" in str(caught.value)
+    runner.resume = False
+    with pytest.raises(RunStopped, match="run the same command again without `resume: false`\\."):
+        runner(range(10))
+    runner.resume = True
     assert committed(out) == set()
     broken.unlink()
     assert runner(range(10)) == lines_of(range(10))

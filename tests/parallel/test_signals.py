@@ -1,6 +1,7 @@
-"""Ctrl-C and SIGTERM: what is finished is committed, nothing stays, the next call goes on."""
+"""SIGINT, SIGTERM, SIGHUP: what is finished is committed, nothing stays, the next call goes on."""
 
 import os
+import pty
 import signal
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def end_while_an_item_is_in_hand(driver, log, number, to):
 @pytest.mark.parametrize("n_workers", [1, 2])
 @pytest.mark.parametrize("to", ["driver", "group"])
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+    ("number", "status"),
+    [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["INT", "TERM", "HUP"],
 )
 def test_first_signal_commits_and_leaves(log, out, start_driver, n_workers, to, number, status):
     tell(log, HELD, "hold")
@@ -57,6 +60,52 @@ def test_second_ctrl_c_ends_at_once(log, out, start_driver, n_workers):
     tell(log, HELD, None)
     assert start_driver(40).wait(DEADLINE) == 0
     assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(40))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["TERM", "HUP"])
+def test_second_signal_that_is_no_ctrl_c_changes_nothing(log, out, start_driver, number):
+    tell(log, HELD, "hold")
+    driver = start_driver(40, n_workers=2, resume=False)
+    await_that(lambda: held(log), driver)
+    os.killpg(driver.pid, number)
+    await_that(lambda: "Stopping after" in (log / "driver.txt").read_text())
+    os.killpg(driver.pid, number)
+    tell(log, HELD, None)
+    assert driver.wait(DEADLINE) == 128 + number
+    assert HELD in forwards(log)
+    text = (log / "driver.txt").read_text()
+    assert "the same command without `resume: false` goes on there" in text
+    assert start_driver(40).wait(DEADLINE) == 0
+    assert sorted(forwards(log)) == list(range(40)), "something was done twice"
+
+
+def test_hangup_that_is_ignored_stays_ignored(log, out, start_driver):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; a child inherits it
+    try:
+        tell(log, HELD, "hold")
+        driver = start_driver(40, n_workers=2)
+        await_that(lambda: held(log), driver)
+        os.killpg(driver.pid, signal.SIGHUP)
+        tell(log, HELD, None)
+        assert driver.wait(DEADLINE) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert forwards(log) == list(range(40))
+
+
+def test_terminal_that_is_closed(log, out, start_driver):
+    """What the driver says can go nowhere any more."""
+    terminal, its_end = pty.openpty()
+    tell(log, HELD, "hold")
+    driver = start_driver(40, terminal=its_end)
+    os.close(its_end)
+    await_that(lambda: held(log), driver)
+    os.close(terminal)
+    tell(log, HELD, None)
+    assert driver.wait(DEADLINE) == 129
+    assert forwards(log) == list(range(HELD + 1))
+    assert start_driver(40).wait(DEADLINE) == 0
+    assert forwards(log) == list(range(40))
 
 
 def test_sigterm_to_one_worker_costs_nothing(log, out, start_driver):

@@ -53,7 +53,11 @@ def test_unit_that_hangs_is_ended_and_recorded(log, out, cluster, workers, hang)
     set_parallel({"n_workers": workers, "unit_timeout": 0.5})
     error = failing(lambda: hanging(7, hang)(Provider(log), output_dir=out)(range(20)))
     assert [f["position"] for f in error.failures] == [7]
-    assert "UnitTimeout: it took longer than unit_timeout = 0.5 s" in str(error)
+    assert "  -     UnitTimeout: it took longer than unit_timeout = 0.5 s" in str(error)
+    assert f"\nWhat the workers said: {out / failure_log(out)[0]['log']}.\n" in str(error)
+    assert "a larger `unit_timeout` (in `run:`; now 0.5 s)" in str(error)
+    assert "Run the same again to retry just these" in str(error)
+    assert "Traceback" not in str(error)
     assert len(notes(log, "hung")) == 1  # its time is not given to it twice
     assert str(os.getpid()) not in notes(log, "hung")
     set_parallel({"n_workers": workers, "unit_timeout": 60})

@@ -222,3 +222,36 @@ def test_item_that_an_edit_mends(make_config, tmp_path, caplog):
     infer(make_config())
     assert "mysrc.layers. What is done stays (2 items)" in warnings(caplog)[0]
     assert (tmp_path / "calls").read_text() == "0 1 2 1 "
+
+
+# several test sets
+
+
+def three_sets(make_config, **keys):
+    """Of 3, 5 and 6 items: all have 0 to 2, `last` alone has 5."""
+    sizes = {"done": 3, "broken": 5, "last": 6}
+    tests = [{"name": name, "data_src_args": {"n": n}} for name, n in sizes.items()]
+    return make_config(dataset={"test": tests}, **keys)
+
+
+def test_finished_test_set_does_not_keep_an_edit_from_the_failed_ones(make_config, tmp_path):
+    good = FILES["mysrc/layers.py"]
+    (tmp_path / "mysrc/layers.py").write_text("def layer(x):\n    return x // (x < 3)\n")
+    with pytest.raises(RunFailed, match="2 of 3 test sets have failed items; the others are compl"):
+        infer(three_sets(make_config))
+    (tmp_path / "mysrc/layers.py").write_text(good)
+    forget_modules()
+    (tmp_path / "calls").unlink()
+    with pytest.raises(IdentityChanged) as caught:
+        infer(three_sets(make_config))
+    head, refused, ways_on = str(caught.value).splitlines()
+    assert head == "1 of 3 test sets were refused and left as they are; the others are complete."
+    assert refused.startswith("test set done: ")
+    assert "its code was edited since: mysrc.layers. " in refused
+    assert "`accept_changes: true` keeps what is done of each, does the rest" in ways_on
+    assert (tmp_path / "calls").read_text() == "3 4 3 4 5 "
+    for name in ("broken", "last"):
+        assert (tmp_path / "exp/inference" / name / "text").exists()
+    infer(three_sets(make_config, run={"accept_changes": True}))
+    infer(three_sets(make_config))
+    assert (tmp_path / "calls").read_text() == "3 4 3 4 5 "

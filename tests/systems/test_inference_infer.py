@@ -237,6 +237,25 @@ def test_another_test_set_changes_nothing_for_those_that_are_done(make_config):
     infer(make_config({"new": {}, "clean": {}}, parallel={"env": "local"}, anything=3))
 
 
+def test_test_sets_of_another_config_are_refused_after_the_others(make_config, tmp_path):
+    tests = {"done": {"n": 2, "start": 10}, "broken": {"n": 3}}
+    with pytest.raises(RunFailed, match="1 of 2 test sets have failed items; the others are comp"):
+        infer(make_config(tests, model=bad_model(1)))
+    tests |= {"bad": {"n": 2, "start": 20}, "good": {"n": 2, "start": 30}}
+    with pytest.raises(RunFailed) as caught:
+        infer(make_config(tests, model=bad_model(1, 20) | {"prefix": "NEW"}))
+    text = str(caught.value)
+    assert text.startswith(
+        "1 of 4 test sets have failed items; 2 of 4 test sets were refused and left as they are; "
+        "the others are complete.\n"
+    )
+    assert text.count("model.prefix: (not set) -> NEW\n") == 2
+    assert [(f["test_set"], f["utterance"]) for f in caught.value.failures] == [("bad", "u0")]
+    assert (tmp_path / "out/done/text").read_text() == "u0 TEXT 10\nu1 TEXT 11\n"
+    assert not (tmp_path / "out/broken/text").exists()
+    assert (tmp_path / "out/good/text").read_text() == "u0 NEW 30\nu1 NEW 31\n"
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [

@@ -1,10 +1,14 @@
-"""`env: local`: worker processes on this machine, as a Dask LocalCluster with our settings."""
+"""`env: local`, `local_gpu`: worker processes on this machine, in a LocalCluster with our settings.
+
+With `local_gpu` each has a GPU of its own.
+"""
 
 import logging
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from espnet3.parallel.backends.gpus import gpus_for
 from espnet3.parallel.backends.threads import THREAD_VARIABLES
 from espnet3.parallel.config import ParallelConfig
 
@@ -25,13 +29,16 @@ def make_cluster(config: ParallelConfig) -> "LocalCluster":
     """Start `n_workers` processes on this machine, one task at a time each.
 
     They have no Dask memory limit: a worker above it would be paused, and its lease with it.
+
+    Raises:
+        ConfigError: if there are fewer GPUs than workers that need one.
     """
     from distributed import LocalCluster
 
     from espnet3.parallel.worker.nanny import LeaseNanny
 
     options: Mapping[str, Any] = config.options
-    defaults = {
+    defaults: dict[str, Any] = {
         "n_workers": config.n_workers,
         "worker_class": LeaseNanny,
         "threads_per_worker": 1,
@@ -42,6 +49,10 @@ def make_cluster(config: ParallelConfig) -> "LocalCluster":
         "dashboard_address": "127.0.0.1:0",
         "scheduler_kwargs": {"dashboard": False},
     }
+    if config.env == "local_gpu":
+        from espnet3.parallel.worker.gpu_nanny import GpuNanny
+
+        defaults |= {"worker_class": GpuNanny, "devices": gpus_for(config.n_workers)}
     return LocalCluster(**{**defaults, **options})
 
 

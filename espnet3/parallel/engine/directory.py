@@ -161,7 +161,7 @@ def check_shards(run: OpenRun) -> list[Path]:
         raise RunStopped(
             f"{len(gone)} shard directories of {run.run_dir} are gone, the first is {gone[0]}; "
             "somebody removed them, or a worker wrote elsewhere. Nothing was merged; run the same "
-            "command again to do their items again."
+            "command again (without `resume: false`) to do their items again."
         )
     return [run.run_dir / shard.name for shard in run.ledger.coverage.shards_in_order()]
 

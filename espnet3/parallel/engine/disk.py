@@ -42,6 +42,6 @@ def explained(path: Path) -> Iterator[None]:
         where = error.filename2 or error.filename or path
         what_to_do = _WHAT_TO_DO.get(error.errno or 0, _ANYTHING_ELSE)
         raise RunStopped(
-            f"{where}: {error.strerror or error}. {what_to_do}, then run the same command again: "
-            "what was committed before is kept."
+            f"{where}: {error.strerror or error}. {what_to_do}, then run the same command again "
+            "(without `resume: false`): what was committed before is kept."
         ) from error

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import RunFailed
+from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.disk import explained
-from espnet3.parallel.engine.report import KILLED, UnitFailure
+from espnet3.parallel.engine.report import HUNG, KILLED, UnitFailure
+from espnet3.parallel.wording import first_line, printable, unless_resuming
 
 SHOWN = 5  # failed items in the error's table
-LINE = 240  # characters of an exception's first line; what is to be done often stands at its end
 KINDS = 4  # kinds of exceptions that are counted by name
+LOGS = 3  # workers' logs that are named
 
 
 class FailureLog:
@@ -30,7 +32,7 @@ class FailureLog:
             "utterance": failure.utterance,
             "position": failure.first,
             "last": failure.stop - 1,
-            "step": failure.step,
+            "step": failure.step or None,
             "error": failure.error,
             "message": failure.message,
             "traceback": failure.traceback,
@@ -61,7 +63,12 @@ def ledger_entry(failure: UnitFailure, position: int) -> dict[str, Any]:
 
 
 def run_failed(
-    run_dir: Path, failed: dict[int, Any], n_done: int, n_goal: int, why: str | None
+    run_dir: Path,
+    failed: dict[int, Any],
+    n_done: int,
+    n_goal: int,
+    why: str | None,
+    config: RunConfig,
 ) -> RunFailed:
     """The error that names what failed and says what to do.
 
@@ -71,6 +78,7 @@ def run_failed(
         n_done: positions with committed results.
         n_goal: positions that were to be done.
         why: why the run ended early, or None if everything else was done.
+        config: what was set.
     """
     entries = [failed[p] for p in sorted(failed)]
     kinds = Counter(entry["error"] for entry in entries)
@@ -83,23 +91,59 @@ def run_failed(
     lines += _table(entries[:SHOWN])
     if len(entries) > SHOWN:
         lines.append(f"  ... and {len(entries) - SHOWN} more")
-    logs = (
-        f" What the workers said: {run_dir / 'logs'}." if any(e.get("log") for e in entries) else ""
-    )
-    lines.append(f"Tracebacks: {run_dir / 'failures.jsonl'}.{logs}")
+    lines += _where_to_look(run_dir, entries)
+    lines += _limits_that_were_met(kinds, config)
+    n_left = n_goal - n_done - len(entries)
+    lines += _way_on(kinds, config, n_left if why else None)
+    return RunFailed("\n".join(lines), failures=entries)
+
+
+def _where_to_look(run_dir: Path, entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Tracebacks; and the logs of the workers, first of all of those that had no time for one."""
+    silent = [e for e in entries if e["error"] in (KILLED, HUNG)]
+    logs = sorted({e["log"] for e in silent or entries if e.get("log")})
+    text = []
+    if len(silent) < len(entries):
+        text.append(f"Tracebacks: {run_dir / 'failures.jsonl'}.")
+    if logs:
+        places = [str(run_dir / log) for log in logs] if len(logs) <= LOGS else [f"{run_dir}/logs"]
+        text.append(f"What the workers said: {', '.join(places)}.")
+    return [" ".join(text)] if text else []
+
+
+def _limits_that_were_met(kinds: Counter[str], config: RunConfig) -> list[str]:
+    lines = []
     if kinds[KILLED]:
         lines.append(
-            f"Those with {KILLED} are not tried again before `max_kills` is raised (in `run:`)."
+            f"Those with {KILLED} are not tried again, also by mended code, before `max_kills` "
+            f"(in `run:`; now {config.max_kills}) is raised."
         )
-    if why:
-        left = n_goal - n_done - len(entries)
-        lines.append(f"Mend the cause and run the same again: it does these and the {left} left.")
-    else:
+    if kinds[HUNG] and config.unit_timeout is not None:
         lines.append(
-            "Run the same again to retry just these, or with `on_error: skip` (in `run:`, or in "
-            "what set_parallel is given) to publish without them."
+            f"Those with {HUNG} get more time with a larger `unit_timeout` (in `run:`; now "
+            f"{config.unit_timeout:g} s)."
         )
-    return RunFailed("\n".join(lines), failures=entries)
+    return lines
+
+
+def _way_on(kinds: Counter[str], config: RunConfig, n_left: int | None) -> list[str]:
+    """What to do next; `n_left` items were not come to if the run was stopped early, else None."""
+    n_again = kinds.total() - kinds[KILLED]
+    the_same = f"the same again{unless_resuming(config.resume)}"
+    if n_left is not None:
+        if not n_left + n_again:
+            return []
+        if kinds[KILLED]:
+            what = f"the others ({n_left + n_again})"
+        else:
+            what = f"these and the {n_left} left" if n_left else "these"
+        return [f"Mend the cause and run {the_same}: it does {what}."]
+    skip = "`on_error: skip` (in `run:`, or in what set_parallel is given) to publish without"
+    if not n_again:
+        return [f"Run {the_same} with {skip} them."]
+    if kinds[KILLED]:
+        return [f"Run {the_same} to retry the others ({n_again}), or with {skip} all of these."]
+    return [f"Run {the_same} to retry just these, or with {skip} them."]
 
 
 def _counts(kinds: Counter[str]) -> str:
@@ -114,17 +158,8 @@ def _counts(kinds: Counter[str]) -> str:
 def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [("utterance", "position", "step", "error")]
     for e in entries:
-        error = f"{e['error']}: {_first_line(e['message'])}"
-        rows.append((printable(str(e["utterance"])), str(e["position"]), e["step"], error))
+        error = f"{e['error']}: {first_line(e['message'])}"
+        step = e["step"] or "-"
+        rows.append((printable(str(e["utterance"])), str(e["position"]), step, error))
     name, _, step, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     return [f"  {n:<{name}}  {p:>8}  {s:<{step}}  {error}" for n, p, s, error in rows]
-
-
-def _first_line(message: str) -> str:
-    line = printable(message.strip().splitlines()[0]) if message.strip() else "(no message)"
-    return line if len(line) <= LINE else line[: LINE - 3] + "..."
-
-
-def printable(text: str) -> str:
-    """A text of anybody's for a terminal: whatever could move the cursor is escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -18,7 +18,8 @@ class UnitFailure:
         first: first position of the unit.
         stop: one past its last position.
         utterance: the utterance's id, `#position` where the dataset knows none.
-        step: the function that failed (`forward`, `write_record`).
+        step: the function that failed (`forward`, `write_record`); "" if nobody knows, as where
+            the worker died.
         error: class name of the exception.
         message: its text.
         traceback: its formatted traceback.
@@ -66,7 +67,7 @@ class LeaseReport:
         suspect: the unit whose record broke that shard, to be dealt again alone.
         unclosed: positions whose shard could not be closed, to be dealt again in halves.
         failure: the unit that failed, or None.
-        fatal: a failure that is no item's fault (a writer hook, a full disk): the run stops.
+        fatal: a failure that other items would meet as well (a full disk): the run stops.
         worker: the worker's name.
         leaving: the worker was told to end and takes no more leases.
     """

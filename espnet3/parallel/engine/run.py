@@ -16,6 +16,7 @@ from espnet3.parallel.engine.progress import Progress
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.shards import ShardNaming, read_done, shard_name
 from espnet3.parallel.engine.troubles import Troubles
+from espnet3.parallel.wording import printable
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +182,9 @@ class Run:
             return
         stop = self.plan.unit_stop(position, ranges.range_at(position)[1])
         self._dealer.take_out(position, stop)
-        logger.warning("the last start died in %s; it is done alone", self.name_of(position))
+        logger.warning(
+            "the last start died in %s; it is done alone", printable(self.name_of(position))
+        )
         self._troubles.killed(position, stop, "it was the driver itself")
 
     def lost_idle(self) -> None:

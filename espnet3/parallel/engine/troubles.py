@@ -12,6 +12,7 @@ from espnet3.parallel.engine.dealer import Dealer
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import HUNG, KILLED, UnitFailure
+from espnet3.parallel.wording import first_line, printable, unless_resuming
 
 logger = logging.getLogger(__name__)
 
@@ -84,20 +85,20 @@ class Troubles:
         self.n_failed += 1
         self._errors[failure.error] += 1
         logger.error(
-            "%s (position %d) failed in %s: %s: %s",
-            failure.utterance,
+            "%s (position %d) failed%s: %s: %s",
+            printable(failure.utterance),
             first,
-            failure.step,
+            f" in {failure.step}" if failure.step else "",
             failure.error,
-            failure.message,
+            first_line(failure.message),
         )
         self._stop_if_hopeless()
 
     def fatal(self, failure: UnitFailure, worker: str) -> None:
-        """Something failed that is no single item's fault."""
+        """Something failed that other items would meet as well, such as a full disk."""
         self._log.append(failure, worker, self._ledger.epoch)
         self._fatal = self._fatal or failure
-        self.stop(f"{failure.step} failed: {failure.error}: {failure.message}")
+        self.stop(f"{failure.step} failed: {failure.error}: {first_line(failure.message)}")
 
     def killed(self, first: int, stop: int, how: str, worker: str = "", log: str = "") -> None:
         """A worker died in the unit [first, stop).
@@ -147,27 +148,29 @@ class Troubles:
         goal = self._plan.goal
         failed = {p: e for p, e in self._ledger.coverage.failed.items() if p < goal}
         done = goal - n_left - self.n_failed
+        once_more = f"again{unless_resuming(self._config.resume)}"
         if self._fatal:
             raise RunStopped(
-                f"{self._fatal.step} failed, which is no single item's fault: "
-                f"{self._fatal.error}: {self._fatal.message}\n{done} of {goal} items are done and "
-                f"kept in {self._run_dir}; mend the cause and run the same command again."
+                f"{self._fatal.step} failed, which stops a run: {self._fatal.error}: "
+                f"{first_line(self._fatal.message)}\n{done} of {goal} items are done and kept in "
+                f"{self._run_dir}; mend the cause and run the same command {once_more}.\n"
+                f"Traceback: {self._log.path}."
             ) from self._fatal.exception
         if failed and (self._config.on_error != "skip" or self.stop_reason is not None):
             raise failures.run_failed(
-                self._run_dir, failed, done, goal, self.stop_reason
+                self._run_dir, failed, done, goal, self.stop_reason, self._config
             ) from self.first_exception
         if n_left:
             raise RunStopped(
                 f"{self.stop_reason or 'the run ended early'}; {done} of {goal} items are done "
-                f"and kept in {self._run_dir}; run the same command again to go on."
+                f"and kept in {self._run_dir}; run the same command {once_more} to go on."
             )
 
     def _without_exception(
         self, first: int, stop: int, error: str, what: str, log: str
     ) -> UnitFailure:
-        name = self._name_of(first)
-        return UnitFailure(first, stop, name, "forward", error, what, "", log=log)
+        # Whether it was in forward or in write_record, nobody knows.
+        return UnitFailure(first, stop, self._name_of(first), "", error, what, "", log=log)
 
     def _stop_if_hopeless(self) -> None:
         limit = self._config.max_failures

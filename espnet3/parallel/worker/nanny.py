@@ -34,10 +34,13 @@ class LeaseNanny(Nanny):
         of an item.
         """
         for _ in range(START_TRIES):
-            result = await super().instantiate()
+            result = await self._start_process()
             if result is Status.running or self.status is not Status.starting or self.leaving:
                 break
         return result
+
+    async def _start_process(self) -> Status:
+        return await super().instantiate()
 
     def leave(self, why: str) -> None:
         """Let the worker commit what is finished, and end with it instead of starting it again."""

@@ -7,17 +7,25 @@ import inspect
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from espnet3.errors import ConfigError, DataError, RecordRejected, RunFailed
+from espnet3.errors import ConfigError, DataError, IdentityChanged, RecordRejected, RunFailed
 from espnet3.parallel.parallel import get_settings, parallel_session
 from espnet3.systems.base.inference_config import InferencePlan, read_config
 from espnet3.utils.scp import check_utt_id
 
 logger = logging.getLogger(__name__)
+
+_WAYS_ON = (
+    "What stands in `run:` is for all test sets of a call. There `accept_changes: true` keeps what "
+    "is done of each, does the rest, and remembers the setup as it is now (another list of items "
+    "is never accepted); `resume: false` starts all over. To start one over alone, remove its "
+    "directory and run the same command."
+)
 
 
 def infer(config: DictConfig) -> None:
@@ -41,11 +49,14 @@ def infer(config: DictConfig) -> None:
             Nothing has been started.
         RunFailed: Items failed. The other test sets have been decoded all the same, unless
             ``on_error`` is ``raise``.
+        IdentityChanged: A test set was decoded with another setup, or is finished and its code was
+            edited. It is left as it is; the other test sets have been decoded.
     """
     plan = read_config(config)
     with parallel_session(config.get("parallel"), run=config.get("run")):
         jobs = [prepare(config, plan, name) for name in plan.test_sets]
         failed: dict[str, RunFailed] = {}
+        refused: dict[str, IdentityChanged] = {}
         for job in jobs:
             logger.info("test set %s: %d items to %s", job.name, job.n_items, job.runner.run_dir)
             try:
@@ -56,8 +67,15 @@ def infer(config: DictConfig) -> None:
                     raise
                 logger.error("test set %s: %s", job.name, error.summary.partition("\n")[0])
                 failed[job.name] = error
-    if failed:
-        raise _all_of(failed, len(jobs)) from next(iter(failed.values()))
+            except IdentityChanged as error:
+                if len(jobs) == 1:
+                    raise
+                logger.error("test set %s is left as it is, the others go on: %s", job.name, error)
+                refused[job.name] = error
+    if failed or refused:
+        raise _all_of(failed, refused, len(jobs)) from next(
+            chain(failed.values(), refused.values())
+        )
 
 
 @dataclass(frozen=True)
@@ -165,17 +183,29 @@ def _durations(dataset: Any, name: str, n_items: int) -> Sequence[float] | None:
     return durations
 
 
-def _all_of(failed: dict[str, RunFailed], n_jobs: int) -> RunFailed:
+def _all_of(
+    failed: dict[str, RunFailed], refused: dict[str, IdentityChanged], n_jobs: int
+) -> RunFailed | IdentityChanged:
     """One error for several test sets; each failure says which it belongs to."""
-    text = "\n".join(f"test set {name}: {error.summary}" for name, error in failed.items())
+    heads = []
+    if failed:
+        heads.append(f"{len(failed)} of {n_jobs} test sets have failed items")
+    if refused:
+        heads.append(f"{len(refused)} of {n_jobs} test sets were refused and left as they are")
+    if len(failed) + len(refused) < n_jobs:
+        heads.append("the others are complete")
+    text = [f"{'; '.join(heads)}."]
+    text += [f"test set {name}: {error}" for name, error in refused.items()]
+    if refused:
+        text.append(_WAYS_ON)
+    text += [f"test set {name}: {error.summary}" for name, error in failed.items()]
+    if not failed:
+        return IdentityChanged("\n".join(text))
     entries = [
         {**entry, "test_set": name} for name, error in failed.items() for entry in error.failures
     ]
-    return RunFailed(
-        f"{len(failed)} of {n_jobs} test sets have failed items; the others are complete.\n{text}",
-        failures=entries,
-        debug=next(iter(failed.values())).debug,
-    )
+    debug = next(iter(failed.values())).debug
+    return RunFailed("\n".join(text), failures=entries, debug=debug)
 
 
 def _how_to_debug(error: RunFailed) -> str:
