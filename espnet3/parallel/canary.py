@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from espnet3.parallel.backends import local
 from espnet3.parallel.config import ParallelConfig, RunConfig
+from espnet3.parallel.config_check import LOCAL
 from espnet3.parallel.engine.directory import read_summary
 from espnet3.parallel.env_provider import build_local, setup_function
 from espnet3.parallel.parallel import get_client, parallel_session
@@ -134,7 +135,7 @@ def _take_times(provider: Any, note: Path) -> None:
 @contextmanager
 def _threads_of_one(parallel: ParallelConfig) -> Iterator[None]:
     """Let one local process have the share of the cores that it has among all of them."""
-    share = local.worker_environment(parallel.n_workers) if parallel.env == "local" else {}
+    share = local.worker_environment(parallel.n_workers) if parallel.env in LOCAL else {}
     os.environ.update(share)
     try:
         yield

@@ -366,5 +366,10 @@ def test_local_workers_have_variables_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     (shown,) = preview.starts(ParallelConfig(n_workers=4), RunConfig(), tmp_path)
     assert shown.what.startswith("4 processes on this machine with OMP_NUM_THREADS=2, MKL_NUM")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    (shown,) = preview.starts(ParallelConfig("local_gpu", 2), RunConfig(), tmp_path)
+    assert shown.what.endswith("; one GPU each, of 3, 5")
+    with pytest.raises(ConfigError, match="only 2 GPUs are visible here"):
+        [*preview.starts(ParallelConfig("local_gpu", 3), RunConfig(), tmp_path)]
     (shown,) = preview.starts(ParallelConfig(), RunConfig(), tmp_path)
     assert shown.what == "in this process, without workers"

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet3.parallel.backends import jobqueue, local, ssh_options
+from espnet3.parallel.backends import gpus, jobqueue, local, ssh_options
 from espnet3.parallel.config import ParallelConfig, RunConfig
+from espnet3.parallel.config_check import LOCAL
 
 DRIVER = "tcp://<driver>:<port>"
 """Stands for the driver's address, which nobody knows before it listens."""
@@ -36,7 +37,7 @@ def starts(parallel: ParallelConfig, run: RunConfig, logs: Path) -> Iterator[Sta
     Raises:
         ConfigError: if the options are wrong, or this host cannot start such workers.
     """
-    if parallel.env == "local":
+    if parallel.env in LOCAL:
         yield _local(parallel, run)
     elif parallel.env == "ssh":
         yield from _ssh(parallel, logs)
@@ -45,12 +46,15 @@ def starts(parallel: ParallelConfig, run: RunConfig, logs: Path) -> Iterator[Sta
 
 
 def _local(parallel: ParallelConfig, run: RunConfig) -> Start:
-    if parallel.n_workers == 1 and run.unit_timeout is None:
+    if parallel.env == "local" and parallel.n_workers == 1 and run.unit_timeout is None:
         return Start("in this process, without workers")
     variables = local.worker_environment(parallel.n_workers)
     given = ", ".join(f"{name}={value}" for name, value in variables.items())
-    one = "1 process" if parallel.n_workers == 1 else f"{parallel.n_workers} processes"
-    return Start(f"{one} on this machine" + (f" with {given}" if given else ""))
+    what = "1 process" if parallel.n_workers == 1 else f"{parallel.n_workers} processes"
+    what += " on this machine" + (f" with {given}" if given else "")
+    if parallel.env == "local_gpu":
+        what += f"; one GPU each, of {', '.join(gpus.gpus_for(parallel.n_workers))}"
+    return Start(what)
 
 
 def _batch(parallel: ParallelConfig, logs: Path) -> Start:

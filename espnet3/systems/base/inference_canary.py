@@ -16,9 +16,9 @@ from espnet3.errors import ConfigError, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.canary import Canary
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
-from espnet3.parallel.engine.failures import printable
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.run_plan import plan_of
+from espnet3.parallel.wording import printable
 from espnet3.systems.base.inference import prepare
 from espnet3.systems.base.inference_config import InferencePlan, read_config
 from espnet3.systems.base.inference_debug import FoundItem, find_item, shown
