@@ -87,6 +87,7 @@ def run(
     options: dict[str, Any] | None = None,
     durations: list[float] | None = None,
     limit: int | None = None,
+    security: bool | None = None,
 ) -> dict[str, float]:
     """Do items 0..n-1 of a task; their lines are in ``<out>/lines`` then.
 
@@ -98,12 +99,14 @@ def run(
         options: for `tasks.build`.
         durations: seconds of each item, if they are to be known.
         limit: see `run.limit`.
+        security: see `parallel.security`.
 
     Returns:
         ``seconds``: of the whole call.
     """
     begin = perf_counter()
-    set_parallel({"env": "local", "n_workers": workers}, run={"limit": limit})
+    parallel = {"env": "local", "n_workers": workers, "security": security}
+    set_parallel(parallel, run={"limit": limit})
     provider = TaskProvider({"task": task, "options": options or {}})
     RUNNERS[task](provider, output_dir=out)(range(n), durations)
     return {"seconds": perf_counter() - begin}

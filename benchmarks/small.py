@@ -20,6 +20,8 @@ def run(options: Options) -> list[Table]:
 
 def _table(options: Options, workers: int, others: list[str]) -> Table:
     variants: dict[str, Callable[[], Sample]] = {OURS: partial(_ours, options, workers)}
+    if workers > 1:
+        variants[f"{OURS}, security: false"] = partial(_ours, options, workers, security=False)
     for how in peers.available(*others):
         variants[how] = partial(_theirs, options, workers, how)
     table = Table(f"{N} trivial items, {workers} worker{'s' * (workers > 1)}, whole process")
@@ -27,8 +29,9 @@ def _table(options: Options, workers: int, others: list[str]) -> Table:
     return table
 
 
-def _ours(options: Options, workers: int) -> Sample:
-    return _sample("benchmarks.runners:run", {"out": options.place(), "workers": workers})
+def _ours(options: Options, workers: int, **how: Any) -> Sample:
+    kwargs = {"out": options.place(), "workers": workers, **how}
+    return _sample("benchmarks.runners:run", kwargs)
 
 
 def _theirs(options: Options, workers: int, how: str) -> Sample:

@@ -10,18 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = (
-    *(
-        "torch",
-        "dask",
-        "distributed",
-        "dask_jobqueue",
-        "hydra",
-        "omegaconf",
-        "numpy",
-        "cryptography",
-    ),
-)
+HEAVY = ("torch", "dask", "distributed", "dask_jobqueue", "hydra", "omegaconf", "numpy")
+HEAVY += ("cryptography",)
 
 
 @pytest.mark.parametrize(

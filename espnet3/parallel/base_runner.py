@@ -6,12 +6,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel import results
 from espnet3.parallel.hooks import RunnerHooks
 from espnet3.parallel.worker.inject import check_given
+
+if TYPE_CHECKING:
+    from espnet3.parallel.run_plan import RunPlan
 
 
 class BaseRunner(RunnerHooks):
@@ -133,6 +136,24 @@ class BaseRunner(RunnerHooks):
             if self.output_dir is None:
                 stack.enter_context(_TemporaryOutput(self))
             return drive(self, indices, durations)
+
+    def plan(self, indices: Iterable[Any], durations: Sequence[float] | None = None) -> "RunPlan":
+        """What a call with these arguments would do now; nothing is locked, changed or built.
+
+        `print` shows it: what is done, left, and set aside, the workers, and how long it will take
+        as far as that was measured.
+
+        Args:
+            indices: as for the call.
+            durations: as for the call.
+
+        Raises:
+            ConfigError: if the runner has no `output_dir`.
+        """
+        from espnet3.parallel.parallel import get_settings
+        from espnet3.parallel.run_plan import plan_of
+
+        return plan_of(self, indices, durations, get_settings())
 
     def debug(self, idx: Any) -> Any:
         """Do one item in this process, to see why it fails; nothing of the run is touched.

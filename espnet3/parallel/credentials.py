@@ -15,6 +15,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from espnet3.errors import ConfigError
+from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.owner import decode, describe_process, encode, is_dead
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class KeyFiles:
 
     Raises:
         ConfigError: if its path cannot stand in a job script.
-        OSError: if files cannot be written there.
+        RunStopped: if files cannot be written there.
     """
 
     def __init__(self, place: Path) -> None:
@@ -121,25 +122,29 @@ class KeyFiles:
                 f"job scripts cannot name the TLS key in {str(place)!r}, as that has spaces; "
                 "choose another output directory, or set parallel.options.shared_temp_directory"
             )
-        place.mkdir(parents=True, exist_ok=True)
-        _remove_those_of_the_dead(place)
-        self._directory = tempfile.TemporaryDirectory(  # with mode 0700
-            prefix=_PREFIX, dir=place, ignore_cleanup_errors=True
-        )
-        path = Path(self._directory.name)
-        texts = make_credentials()
-        self.credentials = Credentials(str(path / "certificate.pem"), str(path / "key.pem"))
-        for name, text in (
-            ("owner", encode(describe_process()).decode()),
-            (self.credentials.certificate, texts.certificate),
-            (self.credentials.key, texts.key),
-        ):
-            (path / name).touch(mode=0o600)
-            (path / name).write_text(text)
+        with explained(place):
+            place.mkdir(parents=True, exist_ok=True)
+            _remove_those_of_the_dead(place)
+            self._directory = tempfile.TemporaryDirectory(  # with mode 0700
+                prefix=_PREFIX, dir=place, ignore_cleanup_errors=True
+            )
+            self.credentials = _write(make_credentials(), Path(self._directory.name))
 
     def remove(self) -> None:
         """Remove the files; no worker can start with them any more."""
         self._directory.cleanup()
+
+
+def _write(credentials: Credentials, directory: Path) -> Credentials:
+    files = Credentials(str(directory / "certificate.pem"), str(directory / "key.pem"))
+    for path, text in (
+        (directory / "owner", encode(describe_process()).decode()),
+        (Path(files.certificate), credentials.certificate),
+        (Path(files.key), credentials.key),
+    ):
+        path.touch(mode=0o600)
+        path.write_text(text)
+    return files
 
 
 def _remove_those_of_the_dead(place: Path) -> None:

@@ -54,7 +54,7 @@ class Runner(Protocol):
 def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | None) -> Any:
     """Do what is left of a run and merge it; see `BaseRunner.__call__`."""
     items = as_items(indices)
-    durations = _check_durations(durations, len(items))
+    durations = check_durations(durations, len(items))
     parallel, config = get_settings()
     plan = Plan(len(items), runner.batch_size, config.limit)
     identity, code = runner.identity(), runner.code_identity()
@@ -89,8 +89,12 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
         return _merge(runner, owned, config.resume)
 
 
-def _check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence[float] | None:
-    """Durations decide the order of work alone, so bad ones are no reason to stop."""
+def check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence[float] | None:
+    """Durations decide the order of work alone, so bad ones are no reason to stop.
+
+    Raises:
+        ConfigError: if there are not as many as items.
+    """
     if durations is None:
         return None
     if len(durations) != n_items:

@@ -73,6 +73,18 @@ def check_debug_item(stages: Iterable[StageSpec], item: str | None, limit: int |
     return problems
 
 
+def check_canary(stages: Iterable[StageSpec], limit: int | None, dry_run: bool) -> list[str]:
+    """Check that ``--canary`` has a meaning beside the stages and other options."""
+    problems = []
+    if "infer" not in [stage.name for stage in stages]:
+        problems.append("--canary: tries an item of infer, which is not among the stages")
+    if limit is not None:
+        problems.append("--canary: does one item whatever --limit says; leave --limit out")
+    if dry_run:
+        problems.append("--canary: --dry_run runs nothing; leave one of the two out")
+    return problems
+
+
 def check_stage(stage: StageSpec, configs: Mapping[str, LoadedConfig]) -> list[str]:
     """Check that a stage's configs were given and have the keys that it needs."""
     problems = [

@@ -29,6 +29,7 @@ class Request:
         dry_run: Whether only to show what would run.
         limit: Decode only so many items per test set.
         debug_item: Do only this item, in this process: an utterance id or ``#position``.
+        canary: Do only one unit, of `debug_item` if that is given, on a real worker.
         command: The whole command line, for logs.
     """
 
@@ -38,6 +39,7 @@ class Request:
     dry_run: bool = False
     limit: int | None = None
     debug_item: str | None = None
+    canary: bool = False
     command: tuple[str, ...] = ()
 
 
@@ -67,6 +69,7 @@ def parse_command_line(stages: Sequence[StageSpec], argv: Sequence[str] | None =
         dry_run=parsed.dry_run,
         limit=parsed.limit,
         debug_item=parsed.debug_item,
+        canary=parsed.canary,
         command=(sys.argv[0], *words),
     )
 
@@ -97,7 +100,15 @@ def _parser(stages: Sequence[StageSpec]) -> argparse.ArgumentParser:
             help=f"config of {users}; each further file is laid over those before it",
         )
     parser.add_argument(
-        "--dry_run", action="store_true", help="check everything, show what would run, run nothing"
+        "--dry_run",
+        action="store_true",
+        help="check everything, show what would run and what is left of it, run nothing",
+    )
+    parser.add_argument(
+        "--canary",
+        action="store_true",
+        help="infer one item (or batch) on one real worker of the backend, without touching the"
+        " run: the first that is not done, or the one that --debug_item names",
     )
     parser.add_argument(
         "--limit",

@@ -19,7 +19,16 @@ from espnet3.utils.masking import MASK, mask_argument
 from espnet3.utils.overrides import is_override
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from espnet3.systems.base.inference_debug import FoundItem
+
+
+def find(config: DictConfig, item: str) -> list[FoundItem]:
+    """Find an item of ``infer``; see `inference_debug.find_item`."""
+    from espnet3.systems.base.inference_debug import find_item
+
+    return find_item(config, item)
 
 
 def run(found: Iterable[FoundItem]) -> None:

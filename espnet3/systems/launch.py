@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from omegaconf import DictConfig, OmegaConf
 
 from espnet3.errors import ConfigError, ESPnet3Error, RunFailed
-from espnet3.systems import checks, debug_command
+from espnet3.systems import canary_command, checks, debug_command, dry_run
 from espnet3.systems.base.stages import StageSpec
+from espnet3.systems.checked import Checked
 from espnet3.systems.command_line import Request, parse_command_line
 from espnet3.systems.role_configs import disagreements, load_role_configs
-from espnet3.utils.config import LoadedConfig, resolved_container
+from espnet3.utils.config import resolved_container
 from espnet3.utils.logging import console_log, git_revision, stage_header, stage_log
-from espnet3.utils.masking import mask_secrets
 
 if TYPE_CHECKING:
     from espnet3.systems.base.system import BaseSystem
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Launch:
-    """A checked command: nothing in it can turn out wrong for a reason known beforehand."""
-
-    system_class: type[BaseSystem]
-    request: Request
-    stages: list[StageSpec]
-    configs: dict[str, LoadedConfig]
-
-    def log_file(self, stage: StageSpec) -> Path:
-        config = self.configs[stage.roles[0]].config
-        return Path(str(OmegaConf.select(config, stage.log_dir))) / f"{stage.name}.log"
-
-    def used_by(self, stage: StageSpec) -> dict[str, LoadedConfig]:
-        """The configs that a stage reads; measure also reads the test sets' definition."""
-        extra = ("inference",) if "metrics" in stage.roles else ()
-        return {role: self.configs[role] for role in (*stage.roles, *extra) if role in self.configs}
-
-    def system(self) -> BaseSystem:
-        """The recipe's system, with its configs."""
-        configs = {f"{role}_config": loaded.config for role, loaded in self.configs.items()}
-        return self.system_class(**configs)
 
 
 def launch(system_class: type[BaseSystem], argv: Sequence[str] | None = None) -> None:
@@ -72,14 +47,19 @@ def launch(system_class: type[BaseSystem], argv: Sequence[str] | None = None) ->
     with _errors_end_it():
         checked = _check(system_class, request)
         if request.dry_run:
-            _show(checked)
+            with console_log(logging.WARNING):
+                dry_run.show(checked)
+            return
+        if request.canary:
+            with console_log():
+                canary_command.run(checked.system(), request)
             return
         if request.debug_item is None:
             with console_log():
                 _run(checked)
             return
         with console_log():
-            found = checked.system()._find_item(request.debug_item)
+            found = debug_command.find(checked.system()._infer_config(), request.debug_item)
     with console_log():  # outside, for whatever an item raises is to be seen in full
         debug_command.run(found)
 
@@ -103,7 +83,7 @@ def _stop(message: str, status: int) -> None:
     raise SystemExit(status) from None
 
 
-def _check(system_class: type[BaseSystem], request: Request) -> _Launch:
+def _check(system_class: type[BaseSystem], request: Request) -> Checked:
     """Look at everything that can be known now.
 
     Raises:
@@ -111,6 +91,9 @@ def _check(system_class: type[BaseSystem], request: Request) -> _Launch:
     """
     stages, problems = checks.select_stages(system_class, system_class.stages, request.stages)
     problems += checks.check_limit(stages, request.limit)
+    if request.canary:
+        problems += checks.check_canary(stages, request.limit, request.dry_run)
+        stages = [stage for stage in stages if stage.name == "infer"]
     problems += checks.check_debug_item(stages, request.debug_item, request.limit)
     needed = dict.fromkeys(role for stage in stages for role in stage.roles)
     try:
@@ -135,7 +118,7 @@ def _check(system_class: type[BaseSystem], request: Request) -> _Launch:
     for stage in stages:
         if stage.name == "infer" and request.limit is not None:
             _limit(configs[stage.roles[0]].config, request.limit)
-    return _Launch(system_class, request, stages, configs)
+    return Checked(system_class, request, stages, configs)
 
 
 def _limit(config: DictConfig, limit: int) -> None:
@@ -145,7 +128,7 @@ def _limit(config: DictConfig, limit: int) -> None:
     OmegaConf.update(config, "run.limit", limit, force_add=True)
 
 
-def _run(checked: _Launch) -> None:
+def _run(checked: Checked) -> None:
     from espnet3.parallel.parallel import parallel_session
 
     for sentence in disagreements(checked.configs):
@@ -156,7 +139,7 @@ def _run(checked: _Launch) -> None:
             _run_stage(checked, system, stage)
 
 
-def _run_stage(checked: _Launch, system: BaseSystem, stage: StageSpec) -> None:
+def _run_stage(checked: Checked, system: BaseSystem, stage: StageSpec) -> None:
     path = checked.log_file(stage)
     used = checked.used_by(stage)
     recipe = used[stage.roles[0]].config.get("recipe_dir") or "."
@@ -176,41 +159,3 @@ def _run_stage(checked: _Launch, system: BaseSystem, stage: StageSpec) -> None:
             logger.error("%s: failed, see %s", stage.name, path)
             raise
         logger.info("%s: done", stage.name)
-
-
-def _show(checked: _Launch) -> None:
-    """Print what a run would do."""
-    for stage in checked.stages:
-        click.echo(f"{stage.name}")
-        debugged = checked.request.debug_item
-        if debugged is not None:
-            click.echo(f"  item: {debugged}, alone and in this process; nothing is written")
-        else:
-            click.echo(f"  log: {checked.log_file(stage)}")
-        for role, loaded in checked.used_by(stage).items():
-            click.echo(f"  {role} config: {loaded.source}")
-        if debugged is not None:
-            continue
-        plain = resolved_container(checked.configs[stage.roles[0]].config)
-        _show_settings(plain)
-        for output in _outputs(stage, plain):
-            click.echo(f"  output: {output}")
-
-
-def _show_settings(plain: Mapping[str, Any]) -> None:
-    if plain.get("parallel") is None and plain.get("run") is None:
-        return
-    from espnet3.parallel.config import parse_parallel
-
-    where, how = parse_parallel(plain.get("parallel"), plain.get("run"))  # was checked
-    for name, block in (("parallel", vars(where)), ("run", vars(how))):
-        values = mask_secrets(block).items()
-        click.echo(f"  {name}: " + ", ".join(f"{key}={value}" for key, value in values))
-
-
-def _outputs(stage: StageSpec, plain: Mapping[str, Any]) -> list[Path]:
-    """Return one directory per test set for infer, else the directory that holds the log."""
-    folder = Path(str(OmegaConf.select(OmegaConf.create(dict(plain)), stage.log_dir)))
-    dataset = plain.get("dataset")
-    tests = dataset.get("test") if stage.name == "infer" and isinstance(dataset, dict) else None
-    return [folder / test["name"] for test in tests] if tests else [folder]

@@ -294,3 +294,49 @@ def test_killed_driver_leaves_no_job_and_is_resumed(log, out, start_driver, reco
     assert start_driver(60, **slurm()).wait(DEADLINE) == 0
     assert merged(out) == lines_of(range(60))
     assert len(forwards(log)) < 60 + len(done)
+
+
+def test_script_that_is_shown_is_the_one_that_slurm_has(log, tmp_path):
+    from espnet3.parallel.backends import preview
+    from espnet3.parallel.clusters import open_cluster
+    from espnet3.parallel.config import RunConfig, parse_parallel
+
+    parallel, _ = parse_parallel(slurm(1))
+    (shown,) = preview.starts(parallel, RunConfig(), tmp_path / "logs")
+    with open_cluster(parallel, tmp_path / "logs") as cluster:
+        (job,) = queue()
+        submitted = call("scontrol", "write", "batch_script", job, "-")
+        address = cluster.scheduler_address
+    assert submitted.replace(address, preview.DRIVER).rstrip("\n") == shown.text
+
+
+def test_canary_is_one_job_and_leaves_the_run_alone(log, out, tmp_path):
+    from espnet3.parallel.canary import Canary
+    from espnet3.parallel.config import RunConfig, parse_parallel
+
+    parallel, _ = parse_parallel(slurm(2))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    canary = Canary(Lines(Provider(log), output_dir=out), [7], (parallel, RunConfig()), scratch)
+    assert canary.run() == lines_of([7])
+    seen = canary.sighting
+    assert seen.job in (scratch / "run/logs/worker.slurm-0.log").read_text()
+    assert seen.env_seconds >= 0
+    assert seen.came > canary.began - 1
+    assert forwards(log) == [7]
+    assert not out.exists()
+
+
+def test_canary_whose_job_dies_at_start_says_how_its_log_ends(log, out, tmp_path):
+    from espnet3.parallel.canary import Canary
+    from espnet3.parallel.config import RunConfig, parse_parallel
+
+    parallel, _ = parse_parallel(
+        slurm(2, options={"job_script_prologue": ["echo no such module; exit 3"]})
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    canary = Canary(Lines(Provider(log), output_dir=out), [7], (parallel, RunConfig()), scratch)
+    with pytest.raises(RunStopped, match="ended before their worker had reached(.|\n)*no such mod"):
+        canary.run()
+    assert canary.sighting is None

@@ -12,11 +12,11 @@ import yaml
 
 from espnet3.errors import ConfigError
 from espnet3.parallel import clusters
-from espnet3.parallel.backends import jobqueue, queues, ssh_options, walltime
+from espnet3.parallel.backends import jobqueue, preview, queues, ssh_options, walltime
 from espnet3.parallel.backends.jobqueue import SCHEDULERS, job_script
 from espnet3.parallel.backends.ssh import ssh_command
 from espnet3.parallel.backends.threads import THREAD_VARIABLES
-from espnet3.parallel.config import ParallelConfig, parse_parallel
+from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
 from espnet3.parallel.worker.entry import _parser
 
 LIMIT = {env: scheduler.example for env, scheduler in SCHEDULERS.items()}
@@ -290,3 +290,87 @@ def test_jobs_as_squeue_and_qstat_list_them(monkeypatch):
     assert not jobs["12"].pending
     assert "qstat -j" in str(jobs["13"])
     assert "14" not in jobs
+
+
+CLIENT = """#!/bin/sh
+# Keeps what it is given to submit: a file, its standard input, or the words themselves.
+for last; do :; done
+if [ -f "$last" ]; then cat "$last"; elif [ $# = 0 ]; then cat; else printf '%s\\n' "$@"; fi \
+    > "{kept}"
+echo 'OAR_JOB_ID=7, submitted to cluster 7'
+"""
+
+
+@pytest.fixture
+def submitted(tmp_path, monkeypatch):
+    """Let the clients of all schedulers keep what is submitted, there."""
+    kept = tmp_path / "submitted"
+    place = tmp_path / "bin"
+    place.mkdir()
+    for env in SCHEDULERS:
+        job = jobqueue.cluster_class(env).job_cls
+        for command, text in [
+            (job.cancel_command, "#!/bin/sh\n"),
+            (job.submit_command, CLIENT.format(kept=kept)),
+        ]:
+            (place / command.split()[0]).write_text(text)
+            (place / command.split()[0]).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
+    return kept
+
+
+@pytest.mark.parametrize("env", SCHEDULERS)
+def test_the_script_that_is_shown_is_the_one_that_is_submitted(env, tmp_path, submitted):
+    given = options(env, cores=2, interface="lo", job_script_prologue=["module load cuda"])
+    config = ParallelConfig(env, 1, given, security=False)
+    (shown,) = preview.starts(config, RunConfig(), tmp_path / "logs")
+    assert not submitted.exists()
+    cluster = clusters.start_cluster(config, tmp_path / "logs")
+    address = cluster.scheduler_address
+    cluster.close()
+    text = submitted.read_text().replace(address, preview.DRIVER)
+    if env == "oar":  # the lines that are directives come as options
+        lines = shown.text.splitlines()
+        words = [shlex.split(line.removeprefix("#OAR ")) for line in lines if "#OAR " in line]
+        script = [line for line in lines if not line.startswith("#")]
+        assert text.rstrip().splitlines() == [*sum(words, []), *script]
+    else:
+        assert text.rstrip("\n") == shown.text
+
+
+def test_more_workers_than_are_shown_are_named(submitted, tmp_path):
+    config = ParallelConfig("slurm", 3, options("slurm"), security=False)
+    (shown,) = preview.starts(config, RunConfig(), tmp_path)
+    what = "job script of worker slurm-0, submitted by sbatch; likewise slurm-1, slurm-2"
+    assert shown.what == what
+
+
+def test_one_command_is_shown_for_each_host_that_ssh_reaches(tmp_path, monkeypatch):
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\n")
+    ssh.chmod(0o755)
+    given = {"hosts": ["a", "b", "c"], "ssh_command": str(ssh)}
+    config = ParallelConfig("ssh", 4, given, security=False)
+    shown = [*preview.starts(config, RunConfig(), tmp_path)]
+    assert [start.what for start in shown] == [
+        "command that starts worker ssh-0 on a; likewise ssh-3",
+        "command that starts worker ssh-1 on b",
+        "command that starts worker ssh-2 on c",
+    ]
+    defaults = {**ssh_options.DEFAULTS, **given}
+    assert shlex.split(shown[1].text) == ssh_command("b", preview.DRIVER, "ssh-1", defaults)
+
+
+def test_local_workers_have_variables_alone(monkeypatch, tmp_path):
+    for name in THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    (shown,) = preview.starts(ParallelConfig(n_workers=4), RunConfig(), tmp_path)
+    assert shown.what.startswith("4 processes on this machine with OMP_NUM_THREADS=2, MKL_NUM")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    (shown,) = preview.starts(ParallelConfig("local_gpu", 2), RunConfig(), tmp_path)
+    assert shown.what.endswith("; one GPU each, of 3, 5")
+    with pytest.raises(ConfigError, match="only 2 GPUs are visible here"):
+        [*preview.starts(ParallelConfig("local_gpu", 3), RunConfig(), tmp_path)]
+    (shown,) = preview.starts(ParallelConfig(), RunConfig(), tmp_path)
+    assert shown.what == "in this process, without workers"

@@ -19,6 +19,8 @@ from drivers import DEADLINE, await_that, is_running
 from workloads import Lines, Provider, lines_of, note, notes, pids, tell
 
 from espnet3.errors import ConfigError
+from espnet3.parallel.clusters import open_cluster
+from espnet3.parallel.config import parse_parallel
 from espnet3.parallel.credentials import KeyFiles, make_credentials
 from espnet3.parallel.parallel import get_client, set_parallel
 
@@ -227,6 +229,14 @@ def test_jobs_find_the_key_in_a_file_that_only_the_user_reads(
     assert driver.wait(DEADLINE) == 0
     assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(10))
     assert key_directories(out) == []
+
+
+def test_closing_a_cluster_of_jobs_removes_the_key(out, jobs):
+    parallel, _ = parse_parallel(SLURM)
+    with open_cluster(parallel, out / "logs"):
+        assert len(key_directories(out)) == 1
+    assert key_directories(out) == []
+    await_that(lambda: not jobs_of(jobs))
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT] * 2, [signal.SIGKILL]])

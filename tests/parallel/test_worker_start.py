@@ -31,9 +31,9 @@ def test_workers_that_signals_end_again_and_again_are_told_as_that(log, start_dr
     (log / "always.SIGTERM").touch()
     assert start_driver(6, n_workers=2).wait(DEADLINE) == 1
     assert "RunStopped: the worker processes could not start: worker " in said(log)
-    assert ": killed by signal 15 (SIGTERM) while it started, twice" in said(log)
+    assert ": killed by signal 15 (SIGTERM) while it started, 3 times" in said(log)
     assert "__main__" not in said(log).rpartition("RunStopped")[2]
-    assert len(notes(log, "begun")) == 4
+    assert len(notes(log, "begun")) == 6
 
 
 def test_workers_that_end_by_themselves_are_not_started_again(log, start_driver):

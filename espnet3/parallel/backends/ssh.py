@@ -168,10 +168,15 @@ def ssh_command(host: str, scheduler: str, name: str, options: Mapping[str, Any]
     return [*shlex.split(options["ssh_command"]), host, f"exec sh -c {shlex.quote(script)}"]
 
 
+def with_defaults(options: Mapping[str, Any], logs: Path) -> dict[str, Any]:
+    """The user's options laid over ours; job logs go to `logs` unless they say otherwise."""
+    given = {key: value for key, value in options.items() if value is not None}
+    return {**DEFAULTS, "log_directory": str(logs), **given}
+
+
 def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
     """Start a worker on each host in turn; they come by themselves."""
-    options = {**DEFAULTS, "log_directory": str(logs)}
-    options |= {key: value for key, value in config.options.items() if value is not None}
+    options = with_defaults(config.options, logs)
     submissions = Submissions()
     cluster = Cluster(options, submissions, make_credentials() if config.secure else None)
     try:

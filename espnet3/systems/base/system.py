@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import click
 from omegaconf import DictConfig
@@ -15,9 +15,6 @@ from espnet3.errors import ConfigError, DataError
 from espnet3.systems.base import training
 from espnet3.systems.base.stages import StageSpec, check_stages, not_built
 from espnet3.utils.config import resolved_container
-
-if TYPE_CHECKING:
-    from espnet3.systems.base.inference_debug import FoundItem
 
 logger = logging.getLogger(__name__)
 
@@ -99,20 +96,16 @@ class BaseSystem:
 
     def infer(self) -> Any:
         """Decode every test set of the inference config."""
-        config = _given(self.inference_config, "infer", "inference")
         from espnet3.systems.base.inference import infer
 
-        return infer(config)
+        return infer(self._infer_config())
 
-    def _find_item(self, item: str) -> list[FoundItem]:
-        """Find an item of ``infer`` for ``--debug_item``; public methods are stages.
+    def _infer_config(self) -> DictConfig:
+        """The config that ``infer`` works on, and with it ``--dry_run``, ``--canary`` and so on.
 
-        A subclass whose ``infer`` changes its config changes it here as well.
+        A subclass whose ``infer`` needs another one than it was given makes that here.
         """
-        config = _given(self.inference_config, "infer", "inference")
-        from espnet3.systems.base.inference_debug import find_item
-
-        return find_item(config, item)
+        return _given(self.inference_config, "infer", "inference")
 
     def measure(self) -> Any:
         """Score what ``infer`` wrote; the inference config is used where one was given."""

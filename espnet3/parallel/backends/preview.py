@@ -1,0 +1,86 @@
+"""How the workers of a `parallel:` block would be started, as text: job scripts, commands."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet3.parallel.backends import gpus, jobqueue, local, ssh_options
+from espnet3.parallel.config import ParallelConfig, RunConfig
+from espnet3.parallel.config_check import LOCAL
+
+DRIVER = "tcp://<driver>:<port>"
+"""Stands for the driver's address, which nobody knows before it listens."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How some workers are started.
+
+    Attributes:
+        what: it is, for a heading.
+        text: the script or command, exactly but for `DRIVER`; "" where there is none.
+    """
+
+    what: str
+    text: str = ""
+
+
+def starts(parallel: ParallelConfig, run: RunConfig, logs: Path) -> Iterator[Start]:
+    """Yield what would be submitted or called.
+
+    Args:
+        parallel: where the workers run.
+        run: with a `unit_timeout`, one local worker is a process too.
+        logs: where jobs' logs go unless the options say it.
+
+    Raises:
+        ConfigError: if the options are wrong, or this host cannot start such workers.
+    """
+    if parallel.env in LOCAL:
+        yield _local(parallel, run)
+    elif parallel.env == "ssh":
+        yield from _ssh(parallel, logs)
+    else:
+        yield _batch(parallel, logs)
+
+
+def _local(parallel: ParallelConfig, run: RunConfig) -> Start:
+    if parallel.env == "local" and parallel.n_workers == 1 and run.unit_timeout is None:
+        return Start("in this process, without workers")
+    variables = local.worker_environment(parallel.n_workers)
+    given = ", ".join(f"{name}={value}" for name, value in variables.items())
+    what = "1 process" if parallel.n_workers == 1 else f"{parallel.n_workers} processes"
+    what += " on this machine" + (f" with {given}" if given else "")
+    if parallel.env == "local_gpu":
+        what += f"; one GPU each, of {', '.join(gpus.gpus_for(parallel.n_workers))}"
+    return Start(what)
+
+
+def _batch(parallel: ParallelConfig, logs: Path) -> Start:
+    env, n = parallel.env, parallel.n_workers
+    jobqueue.check_commands(env)
+    script = jobqueue.job_script(env, parallel.options, logs)
+    command = jobqueue.cluster_class(env).job_cls.submit_command.split()[0]
+    how = f"its #OAR lines as options of {command}" if env == "oar" else f"by {command}"
+    others = _likewise([f"{env}-{i}" for i in range(1, n)])
+    return Start(f"job script of worker {env}-0, submitted {how}{others}", script.rstrip("\n"))
+
+
+def _ssh(parallel: ParallelConfig, logs: Path) -> Iterator[Start]:
+    from espnet3.parallel.backends.ssh import ssh_command, with_defaults
+
+    ssh_options.check(parallel.options)
+    options = with_defaults(parallel.options, logs)
+    hosts = options["hosts"]
+    for number, host in enumerate(hosts[: parallel.n_workers]):
+        names = [f"ssh-{i}" for i in range(number, parallel.n_workers, len(hosts))]
+        what = f"command that starts worker {names[0]} on {host}{_likewise(names[1:])}"
+        yield Start(what, shlex.join(ssh_command(host, DRIVER, names[0], options)))
+
+
+def _likewise(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    between = ", " if len(names) < 3 else ", ..., "
+    return f"; likewise {names[0]}" + (f"{between}{names[-1]}" if names[1:] else "")

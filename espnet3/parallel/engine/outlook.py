@@ -1,0 +1,147 @@
+"""What the next start on a run directory would find there; nothing is locked or changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from espnet3.errors import IdentityChanged, LedgerError
+from espnet3.parallel.config import RunConfig
+from espnet3.parallel.engine import shards
+from espnet3.parallel.engine.coverage import Coverage, shard_entries
+from espnet3.parallel.engine.ledger import read_coverage
+from espnet3.parallel.engine.manifest import Manifest, code_changed, some_of
+from espnet3.parallel.engine.owner import LONGEST_RECORD, decode, describe_process, is_dead, who
+from espnet3.parallel.engine.plan import Plan
+from espnet3.parallel.engine.positions import PositionSet
+from espnet3.parallel.engine.report import KILLED
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """How a run stands, as its next start would see it.
+
+    Attributes:
+        left: what that start would do: positions neither done nor failed for good.
+        done: positions with committed results.
+        retried: positions that failed before and are among `left`.
+        quarantined: position -> name, of those that killed too many workers to be tried again.
+        forward_seconds: seconds in `forward` for `done`.
+        finished: all is done and merged; the next start merges again.
+        starts_over: there is a run, and it would be set aside.
+        refusal: why that start would be refused; "" if it would not.
+        remarks: what it would warn of.
+        owner: the driver that has the run now, in words; "" if none has.
+    """
+
+    left: PositionSet
+    done: PositionSet = field(default_factory=PositionSet)
+    retried: tuple[int, ...] = ()
+    quarantined: Mapping[int, str] = field(default_factory=dict)
+    forward_seconds: float = 0.0
+    finished: bool = False
+    starts_over: bool = False
+    refusal: str = ""
+    remarks: tuple[str, ...] = ()
+    owner: str = ""
+
+
+def look_ahead(
+    run_dir: Path,
+    items: Sequence[Any],
+    plan: Plan,
+    identity: Mapping[str, Any],
+    code: Mapping[str, str] | None,
+    config: RunConfig,
+    *,
+    resume: bool = True,
+) -> Outlook:
+    """Look at a run directory as `own_run` would, which need not be there."""
+    everything = PositionSet([(0, plan.goal)])
+    owner = _owner(run_dir)
+    if not resume:
+        there = (run_dir / "manifest.json").exists()
+        return Outlook(everything, starts_over=there, owner=owner)
+    try:
+        manifest = Manifest.read(run_dir)
+        if manifest is None:
+            return Outlook(everything, owner=owner)
+        coverage = read_coverage(run_dir, manifest.run_id)
+    except LedgerError as error:
+        return Outlook(everything, refusal=str(error), owner=owner)
+    finished = coverage.sealed and not coverage.failed
+    try:
+        remarks = _check(manifest, run_dir, items, identity, code, config, finished)
+    except IdentityChanged as error:
+        return Outlook(everything, refusal=str(error), owner=owner)
+    _apply_what_a_start_does(run_dir, manifest, coverage, plan)
+    failed = dict(coverage.failed)
+    bad = {p for p, entry in failed.items() if _is_quarantined(coverage, p, entry, config)}
+    again = sorted(failed.keys() - bad)
+    coverage.apply({"kind": "retry", "positions": again})
+    return Outlook(
+        left=PositionSet(coverage.remaining(plan.goal)),
+        done=coverage.accepted,
+        retried=tuple(again),
+        quarantined={p: str(failed[p].get("utterance", f"#{p}")) for p in sorted(bad)},
+        forward_seconds=coverage.forward_seconds,
+        finished=finished and len(coverage.accepted) == plan.n_positions,
+        remarks=remarks,
+        owner=owner,
+    )
+
+
+def _check(
+    manifest: Manifest,
+    run_dir: Path,
+    items: Sequence[Any],
+    identity: Mapping[str, Any],
+    code: Mapping[str, str] | None,
+    config: RunConfig,
+    finished: bool,
+) -> tuple[str, ...]:
+    """What a start would warn of.
+
+    Raises:
+        IdentityChanged: if it would be refused.
+    """
+    manifest.check_items(items, run_dir)
+    edited = manifest.edited(code)
+    changes = manifest.changes(identity, run_dir)
+    if config.accept_changes:
+        return tuple(f"accepted change: {line}" for line in [*changes, *edited])
+    if changes:
+        manifest.check_identity(identity, run_dir)
+    if edited and finished:
+        raise code_changed(run_dir, edited)
+    return (f"edited since, for what is left: {some_of(edited)}",) if edited else ()
+
+
+def _apply_what_a_start_does(
+    run_dir: Path, manifest: Manifest, coverage: Coverage, plan: Plan
+) -> None:
+    """Take over offers, take back shards that are gone; in `coverage` alone."""
+    known = {shard.name for shard in coverage.shards.values()}
+    for offer in shards.find_offers(run_dir, manifest.run_id, known):
+        if offer.stop <= manifest.positions and coverage.can_accept(offer.first, offer.stop):
+            for entry in shard_entries(offer, plan):
+                coverage.apply(entry)
+    for shard in coverage.shards_in_order():
+        if not shards.holds(run_dir / shard.name, shard, manifest.run_id):
+            coverage.apply({"kind": "dropped", "first": shard.first, "last": shard.last})
+
+
+def _is_quarantined(
+    coverage: Coverage, position: int, entry: Mapping[str, Any], config: RunConfig
+) -> bool:
+    kills = coverage.kills[position, position + 1]
+    return bool(entry["error"] == KILLED and kills >= config.max_kills)
+
+
+def _owner(run_dir: Path) -> str:
+    try:
+        with (run_dir / "lock").open("rb") as lock:
+            owner = decode(lock.read(LONGEST_RECORD))
+    except OSError:
+        return ""
+    return who(owner) if owner and not is_dead(owner, describe_process()) else ""
