@@ -13,14 +13,15 @@ from kubernetes.config import incluster_config
 
 from espnet3.errors import ConfigError
 from espnet3.parallel import clusters
-from espnet3.parallel.backends import kube_api
-from espnet3.parallel.backends.kube_options import DEFAULTS
+from espnet3.parallel.backends import kube_api, preview
+from espnet3.parallel.backends.kube_options import with_defaults
 from espnet3.parallel.backends.kube_pod import worker_pod
 from espnet3.parallel.backends.threads import THREAD_VARIABLES
-from espnet3.parallel.config import ParallelConfig, parse_parallel
+from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
 from espnet3.parallel.credentials import make_credentials
 from espnet3.parallel.worker.entry import _parser
 
+LOGS = Path("logs")
 LEAST = {"image": "registry/espnet3:1", "memory": "8GB"}
 
 
@@ -28,7 +29,7 @@ def pod_of(scheduler="tcp://driver:1", **options):
     """The pod of a worker, checked as the client library checks it."""
     block = {"env": "kube", "options": {**LEAST, **options}}
     parallel, _ = parse_parallel(block)
-    pod = worker_pod("espnet3-0-1", scheduler, {**DEFAULTS, **parallel.options}, "espnet3-0")
+    pod = worker_pod("espnet3-0-1", scheduler, with_defaults(parallel.options, LOGS), "espnet3-0")
     client.V1Pod.model_validate(pod)
     return pod
 
@@ -94,6 +95,19 @@ def test_worker_command_is_one_that_the_entry_reads():
     assert (arguments.scheduler, arguments.name) == ("tcp://driver:1", "espnet3-0-1")
     assert (arguments.memory_limit, arguments.death_timeout) == ("8000000000", "120")
     assert (arguments.local_directory, arguments.port) == ("/tmp", "7000:")
+
+
+@pytest.mark.parametrize("security", [None, False], ids=["TLS", "no TLS"])
+def test_a_dry_run_shows_the_pod_that_is_created(security):
+    config = ParallelConfig("kube", 3, LEAST, security=security)
+    (shown,) = preview.starts(config, RunConfig(), LOGS)
+    assert shown.what.startswith("pod of worker espnet3-<cluster>-0, where ")
+    assert shown.what.endswith("likewise espnet3-<cluster>-1, espnet3-<cluster>-2")
+    scheme = "tcp" if security is False else "tls"
+    pod = pod_of(f"{scheme}://<driver>:<port>")
+    text = yaml.safe_dump(pod, sort_keys=False).replace("espnet3-0-1", "espnet3-<cluster>-0")
+    text = text.replace("espnet3-0", "espnet3-<cluster>")
+    assert yaml.safe_load(shown.text) == yaml.safe_load(text)
 
 
 def test_credentials_come_from_a_secret():
@@ -194,10 +208,11 @@ def test_memory_is_written_as_elsewhere_or_as_in_kubernetes(memory, n_bytes):
 
 def test_a_template_that_kubernetes_does_not_know_is_refused_in_its_own_words(tmp_path):
     with api_server(tmp_path) as server:
-        options = {**LEAST, "kubeconfig": str(server.kubeconfig)}
-        options["pod_template"] = {"spec": {"nodeSelecter": {"disk": "ssd"}}}
-        pods = kube_api.Pods({**DEFAULTS, **options}, "espnet3-0")
-        pod = worker_pod("espnet3-0-1", "tcp://driver:1", {**DEFAULTS, **options}, "espnet3-0")
+        given = {**LEAST, "kubeconfig": str(server.kubeconfig)}
+        given["pod_template"] = {"spec": {"nodeSelecter": {"disk": "ssd"}}}
+        options = with_defaults(given, LOGS)
+        pods = kube_api.Pods(options, "espnet3-0")
+        pod = worker_pod("espnet3-0-1", "tcp://driver:1", options, "espnet3-0")
         assert "nodeSelecter" in pods.create(pod)
         assert server.pods == {}
 
@@ -224,7 +239,7 @@ def test_pods_are_collected_with_the_pod_of_their_driver(in_pod):
     driver = pod_of()
     driver["metadata"]["name"] = "driver"
     in_pod.create_pod(driver)
-    options = {**DEFAULTS, **LEAST, "kubeconfig": str(in_pod.kubeconfig)}
+    options = with_defaults({**LEAST, "kubeconfig": str(in_pod.kubeconfig)}, LOGS)
     pods = kube_api.Pods(options, "espnet3-0")
     made = worker_pod("espnet3-0-1", "tcp://driver:1", options, "espnet3-0", pods.owner)
     (owner,) = made["metadata"]["ownerReferences"]
@@ -237,7 +252,7 @@ def test_pods_are_collected_with_the_pod_of_their_driver(in_pod):
 
 
 def test_a_driver_that_may_not_read_its_own_pod_does_without_an_owner(in_pod):
-    options = {**DEFAULTS, **LEAST, "kubeconfig": str(in_pod.kubeconfig)}
+    options = with_defaults({**LEAST, "kubeconfig": str(in_pod.kubeconfig)}, LOGS)
     assert kube_api.Pods(options, "espnet3-0").owner is None
 
 
@@ -248,6 +263,6 @@ def test_a_driver_in_a_pod_needs_no_kubeconfig(in_pod, monkeypatch, tmp_path):
     for name in ("SERVICE_TOKEN_FILENAME", "SERVICE_CERT_FILENAME"):
         (tmp_path / name).write_text(make_credentials().certificate)
         monkeypatch.setattr(incluster_config, name, str(tmp_path / name))
-    pods = kube_api.Pods({**DEFAULTS, **LEAST}, "espnet3-0")
+    pods = kube_api.Pods(with_defaults(LEAST, LOGS), "espnet3-0")
     assert pods.namespace == "speech"
     assert "HTTPSConnection(host='127.0.0.1', port=1): " in pods.create(pod_of())

@@ -19,9 +19,8 @@ from distributed.deploy.spec import ProcessInterface, SpecCluster
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.job import AT_ONCE, Submissions
 from espnet3.parallel.backends.kube_api import Pods, is_out_of_memory, state_of
-from espnet3.parallel.backends.kube_options import DEFAULTS
+from espnet3.parallel.backends.kube_options import with_defaults
 from espnet3.parallel.backends.kube_pod import CERTIFICATE, CLUSTER, KEY, worker_pod
-from espnet3.parallel.backends.kube_template import read_template
 from espnet3.parallel.backends.queues import JobState
 from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.watch import Watch
@@ -200,9 +199,7 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
         ConfigError: if no Kubernetes is to be found.
         RunStopped: if it refuses the pods or the secret, in its own words.
     """
-    options = {**DEFAULTS, "log_directory": str(logs)}
-    options |= {key: value for key, value in config.options.items() if value is not None}
-    options["pod_template"] = read_template(options["pod_template"])
+    options = with_defaults(config.options, logs)
     submissions = Submissions()
     pods = Pods(options, f"espnet3-{secrets.token_hex(4)}")
     credentials = make_credentials() if config.secure else None

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError
@@ -124,6 +125,13 @@ def check(options: Mapping[str, Any]) -> None:
         raise ConfigError(
             "parallel.env: kube needs the package kubernetes: pip install 'espnet3[kube]'"
         )
+
+
+def with_defaults(options: Mapping[str, Any], logs: Path) -> dict[str, Any]:
+    """Checked options laid over ours; what pods say goes to `logs` unless they say otherwise."""
+    given = {key: value for key, value in options.items() if value is not None}
+    given = {**DEFAULTS, "log_directory": str(logs), **given}
+    return {**given, "pod_template": read_template(given["pod_template"])}
 
 
 def in_bytes(memory: Any) -> int:

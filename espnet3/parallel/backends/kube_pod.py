@@ -7,7 +7,7 @@ from typing import Any
 
 from espnet3.parallel.backends.jobqueue import ENTRY, variables
 from espnet3.parallel.backends.kube_options import in_bytes
-from espnet3.parallel.backends.kube_template import read_template, worker_container
+from espnet3.parallel.backends.kube_template import worker_container
 
 LABELS = {"app.kubernetes.io/name": "espnet3-worker"}
 """Of all pods and secrets that this package makes."""
@@ -42,11 +42,11 @@ def worker_pod(
     Args:
         name: of the pod and of its worker.
         scheduler: address of the driver's Dask scheduler.
-        options: of `env: kube`, with defaults.
+        options: of `env: kube`, as `with_defaults` gives them.
         cluster: name of the cluster, for its label, and of the secret with its TLS credentials.
         owner: reference to the driver's own pod, if it runs in one.
     """
-    template = read_template(options["pod_template"])
+    template = options["pod_template"]
     given, spec = template.get("metadata") or {}, template.get("spec") or {}
     ours = metadata(name, cluster, owner)
     ours["labels"] = {**(given.get("labels") or {}), **ours["labels"]}
