@@ -9,9 +9,6 @@ from espnet3.parallel.backends import gpus, jobqueue, local, ssh_options
 from espnet3.parallel.config import ParallelConfig, RunConfig
 from espnet3.parallel.config_check import LOCAL
 
-DRIVER = "tcp://<driver>:<port>"
-"""Stands for the driver's address, which nobody knows before it listens."""
-
 
 @dataclass(frozen=True)
 class Start:
@@ -19,7 +16,8 @@ class Start:
 
     Attributes:
         what: it is, for a heading.
-        text: the script or command, exactly but for `DRIVER`; "" where there is none.
+        text: the script or command, exactly but for the driver's address and the name of the TLS
+            key; "" where there is none.
     """
 
     what: str
@@ -60,7 +58,7 @@ def _local(parallel: ParallelConfig, run: RunConfig) -> Start:
 def _batch(parallel: ParallelConfig, logs: Path) -> Start:
     env, n = parallel.env, parallel.n_workers
     jobqueue.check_commands(env)
-    script = jobqueue.job_script(env, parallel.options, logs)
+    script = jobqueue.job_script(env, parallel.options, logs, parallel.secure)
     command = jobqueue.cluster_class(env).job_cls.submit_command.split()[0]
     how = f"its #OAR lines as options of {command}" if env == "oar" else f"by {command}"
     others = _likewise([f"{env}-{i}" for i in range(1, n)])
@@ -72,11 +70,11 @@ def _ssh(parallel: ParallelConfig, logs: Path) -> Iterator[Start]:
 
     ssh_options.check(parallel.options)
     options = with_defaults(parallel.options, logs)
-    hosts = options["hosts"]
+    hosts, driver = options["hosts"], f"{'tls' if parallel.secure else 'tcp'}://{jobqueue.DRIVER}"
     for number, host in enumerate(hosts[: parallel.n_workers]):
         names = [f"ssh-{i}" for i in range(number, parallel.n_workers, len(hosts))]
         what = f"command that starts worker {names[0]} on {host}{_likewise(names[1:])}"
-        yield Start(what, shlex.join(ssh_command(host, DRIVER, names[0], options)))
+        yield Start(what, shlex.join(ssh_command(host, driver, names[0], options)))
 
 
 def _likewise(names: Sequence[str]) -> str:
