@@ -130,6 +130,12 @@ class KeyFiles:
             )
             self.credentials = _write(make_credentials(), Path(self._directory.name))
 
+    @staticmethod
+    def stand_in(place: Path) -> Credentials:
+        """Where they would be, with a name that nobody can foresee left open."""
+        path = place / f"{_PREFIX}<key>"
+        return Credentials(str(path / "certificate.pem"), str(path / "key.pem"))
+
     def remove(self) -> None:
         """Remove the files; no worker can start with them any more."""
         self._directory.cleanup()

@@ -116,6 +116,7 @@ def test_every_default_gives_way(env, tmp_path):
         env,
         tmp_path,
         log_directory=str(tmp_path / "mine"),
+        shared_temp_directory=str(tmp_path / "keys"),
         local_directory="/scratch",
         death_timeout=30,
         python="/opt/python",
@@ -319,16 +320,18 @@ def submitted(tmp_path, monkeypatch):
     return kept
 
 
+@pytest.mark.parametrize("security", [None, False])
 @pytest.mark.parametrize("env", SCHEDULERS)
-def test_the_script_that_is_shown_is_the_one_that_is_submitted(env, tmp_path, submitted):
+def test_the_script_that_is_shown_is_the_one_that_is_submitted(env, tmp_path, submitted, security):
     given = options(env, cores=2, interface="lo", job_script_prologue=["module load cuda"])
-    config = ParallelConfig(env, 1, given, security=False)
+    config = ParallelConfig(env, 1, given, security=security)
     (shown,) = preview.starts(config, RunConfig(), tmp_path / "logs")
     assert not submitted.exists()
     cluster = clusters.start_cluster(config, tmp_path / "logs")
-    address = cluster.scheduler_address
+    address = cluster.scheduler_address.partition("://")[2]
     cluster.close()
-    text = submitted.read_text().replace(address, preview.DRIVER)
+    text = submitted.read_text().replace(address, jobqueue.DRIVER)
+    text = re.sub(r"/\.tls-\w+/", "/.tls-<key>/", text)
     if env == "oar":  # the lines that are directives come as options
         lines = shown.text.splitlines()
         words = [shlex.split(line.removeprefix("#OAR ")) for line in lines if "#OAR " in line]
@@ -339,7 +342,7 @@ def test_the_script_that_is_shown_is_the_one_that_is_submitted(env, tmp_path, su
 
 
 def test_more_workers_than_are_shown_are_named(submitted, tmp_path):
-    config = ParallelConfig("slurm", 3, options("slurm"), security=False)
+    config = ParallelConfig("slurm", 3, options("slurm"))
     (shown,) = preview.starts(config, RunConfig(), tmp_path)
     what = "job script of worker slurm-0, submitted by sbatch; likewise slurm-1, slurm-2"
     assert shown.what == what
@@ -350,7 +353,7 @@ def test_one_command_is_shown_for_each_host_that_ssh_reaches(tmp_path, monkeypat
     ssh.write_text("#!/bin/sh\n")
     ssh.chmod(0o755)
     given = {"hosts": ["a", "b", "c"], "ssh_command": str(ssh)}
-    config = ParallelConfig("ssh", 4, given, security=False)
+    config = ParallelConfig("ssh", 4, given)
     shown = [*preview.starts(config, RunConfig(), tmp_path)]
     assert [start.what for start in shown] == [
         "command that starts worker ssh-0 on a; likewise ssh-3",
@@ -358,7 +361,9 @@ def test_one_command_is_shown_for_each_host_that_ssh_reaches(tmp_path, monkeypat
         "command that starts worker ssh-2 on c",
     ]
     defaults = {**ssh_options.DEFAULTS, **given}
-    assert shlex.split(shown[1].text) == ssh_command("b", preview.DRIVER, "ssh-1", defaults)
+    assert shlex.split(shown[1].text) == ssh_command(
+        "b", f"tls://{jobqueue.DRIVER}", "ssh-1", defaults
+    )
 
 
 def test_local_workers_have_variables_alone(monkeypatch, tmp_path):

@@ -166,7 +166,7 @@ def test_an_infer_of_its_own_gives_its_config_or_has_no_plan(conf, run):
 
 SLURM = {"sbatch": "exit 1", "squeue": "", "scancel": "", "sinfo": "echo 'cpu*|2:00:00'"}
 ON_SLURM = (
-    *("+parallel.env=slurm", "+parallel.security=false", "parallel.n_workers=2"),
+    *("+parallel.env=slurm", "parallel.n_workers=2"),
     "+parallel.options={memory: 1GB, interface: lo}",
 )
 
@@ -195,7 +195,7 @@ def test_the_job_script_is_shown(conf, run, slurm):
     assert script.startswith("#!/usr/bin/env bash\n")
     for line in ("#SBATCH -t 2:00:00", f"#SBATCH -o {logs}/espnet3-%J.out", "#SBATCH --mem=954M"):
         assert line in script.splitlines()
-    assert "worker.entry tcp://<driver>:<port> --name slurm-0" in script
+    assert "worker.entry tls://<driver>:<port> --name slurm-0" in script
 
 
 def test_a_host_without_the_scheduler_is_status_1(conf, run, monkeypatch):

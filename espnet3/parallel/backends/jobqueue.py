@@ -19,7 +19,11 @@ from typing import Any
 from espnet3.errors import ConfigError
 from espnet3.parallel.backends import queues, walltime
 from espnet3.parallel.backends.threads import THREAD_VARIABLES
+from espnet3.parallel.credentials import KeyFiles
 from espnet3.parallel.wording import nearest, shown
+
+DRIVER = "<driver>:<port>"
+"""Stands for the driver's address, which nobody knows before it listens."""
 
 ENTRY = "espnet3.parallel.worker.entry"
 
@@ -291,14 +295,18 @@ def import_path() -> list[str]:
     )
 
 
-def job_script(env: str, options: Mapping[str, Any], logs: Path) -> str:
-    """The job script of one worker, but for the driver's address and the path of the TLS key."""
+def job_script(env: str, options: Mapping[str, Any], logs: Path, secure: bool = True) -> str:
+    """The job script of one worker, but for the driver's address and the name of the TLS key."""
     from espnet3.parallel.backends.job import job_class
 
     given = job_options(env, options, logs)
-    for key in ("scheduler_options", "silence_logs", "shared_temp_directory"):
+    place = Path(given.pop("shared_temp_directory", logs))
+    for key in ("scheduler_options", "silence_logs"):
         given.pop(key, None)
-    script: str = job_class(env, None)("tls://<driver>:<port>", f"{env}-0", **given).job_script()
+    if secure:
+        given |= {"security": KeyFiles.stand_in(place).security(), "protocol": "tls"}
+    driver = f"{'tls' if secure else 'tcp'}://{DRIVER}"
+    script: str = job_class(env, None)(driver, f"{env}-0", **given).job_script()
     return script
 
 

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 import secrets
+import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,11 +27,9 @@ from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.credentials import Credentials, make_credentials
-from espnet3.parallel.worker.nanny import ENDED
+from espnet3.parallel.worker.nanny import ENDED, ended
 
 logger = logging.getLogger(__name__)
-
-SIGKILL_STATUS = -9
 
 
 class WorkerPod(ProcessInterface):
@@ -187,8 +186,8 @@ class Cluster(SpecCluster):
         """
         if name not in self._out_of_memory:
             self._out_of_memory.add(name)
-            message = {"worker": name, "status": SIGKILL_STATUS}
             scheduler: Any = self.scheduler
+            message = ended(name, -signal.SIGKILL)
             scheduler.loop.add_callback(scheduler.log_event, ENDED, message)
 
 

@@ -9,9 +9,6 @@ from espnet3.parallel.backends import gpus, jobqueue, kube_options, local, ssh_o
 from espnet3.parallel.config import ParallelConfig, RunConfig
 from espnet3.parallel.config_check import LOCAL
 
-DRIVER = "tcp://<driver>:<port>"
-"""Stands for the driver's address, which nobody knows before it listens."""
-
 
 @dataclass(frozen=True)
 class Start:
@@ -19,7 +16,8 @@ class Start:
 
     Attributes:
         what: it is, for a heading.
-        text: the script or command, exactly but for `DRIVER`; "" where there is none.
+        text: the script or command, exactly but for the driver's address and the name of the TLS
+            key; "" where there is none.
     """
 
     what: str
@@ -62,7 +60,7 @@ def _local(parallel: ParallelConfig, run: RunConfig) -> Start:
 def _batch(parallel: ParallelConfig, logs: Path) -> Start:
     env, n = parallel.env, parallel.n_workers
     jobqueue.check_commands(env)
-    script = jobqueue.job_script(env, parallel.options, logs)
+    script = jobqueue.job_script(env, parallel.options, logs, parallel.secure)
     command = jobqueue.cluster_class(env).job_cls.submit_command.split()[0]
     how = f"its #OAR lines as options of {command}" if env == "oar" else f"by {command}"
     others = _likewise([f"{env}-{i}" for i in range(1, n)])
@@ -74,11 +72,11 @@ def _ssh(parallel: ParallelConfig, logs: Path) -> Iterator[Start]:
 
     ssh_options.check(parallel.options)
     options = with_defaults(parallel.options, logs)
-    hosts = options["hosts"]
+    hosts, driver = options["hosts"], f"{'tls' if parallel.secure else 'tcp'}://{jobqueue.DRIVER}"
     for number, host in enumerate(hosts[: parallel.n_workers]):
         names = [f"ssh-{i}" for i in range(number, parallel.n_workers, len(hosts))]
         what = f"command that starts worker {names[0]} on {host}{_likewise(names[1:])}"
-        yield Start(what, shlex.join(ssh_command(host, DRIVER, names[0], options)))
+        yield Start(what, shlex.join(ssh_command(host, driver, names[0], options)))
 
 
 def _kube(parallel: ParallelConfig, logs: Path) -> Start:
@@ -88,7 +86,7 @@ def _kube(parallel: ParallelConfig, logs: Path) -> Start:
 
     kube_options.check(parallel.options)
     options = kube_options.with_defaults(parallel.options, logs)
-    driver = f"{'tls' if parallel.secure else 'tcp'}://{DRIVER.partition('://')[2]}"
+    driver = f"{'tls' if parallel.secure else 'tcp'}://{jobqueue.DRIVER}"
     cluster = "espnet3-<cluster>"
     name, *others = [f"{cluster}-{i}" for i in range(parallel.n_workers)]
     pod = worker_pod(name, driver, options, cluster)

@@ -106,6 +106,8 @@ def _check(
         IdentityChanged: if it would be refused.
     """
     manifest.check_items(items, run_dir)
+    new_files = manifest.new_files(identity)
+    identity = {key: value for key, value in identity.items() if key not in new_files}
     edited = manifest.edited(code)
     changes = manifest.changes(identity, run_dir)
     if config.accept_changes:

@@ -21,6 +21,11 @@ ENDED = "espnet3-worker-ended"
 """Topic of the scheduler's events `{"worker": name, "status": exit code, "stack": text}`."""
 
 
+def ended(name: str, status: int, stack: str = "") -> dict[str, Any]:
+    """Such an event: how the process of a worker ended, and where it was then if that is known."""
+    return {"worker": name, "status": status, "stack": stack}
+
+
 class StartFailed(Exception):
     """A worker process ended before it had reached the driver; the text says how."""
 
@@ -92,7 +97,7 @@ class LeaseNanny(Nanny):
     async def _tell(self, exitcode: int, stack: str) -> None:
         # By name: a worker may die before its nanny has learned its address.
         with suppress(Exception):  # the scheduler is gone; then nobody asks
-            message = {"worker": str(self.name), "status": exitcode, "stack": stack}
+            message = ended(str(self.name), exitcode, stack)
             await self.scheduler.log_event(topic=ENDED, msg=message)
 
 
