@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError, RunStopped
-from espnet3.parallel.backends import batch, jobqueue, local, ssh_options
+from espnet3.parallel.backends import batch, jobqueue, kube_options, local, ssh_options
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.config_check import ENVS, LOCAL
 from espnet3.parallel.signals import deferred
+from espnet3.parallel.wording import nearest
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
         jobs may have no worker yet.
 
     Raises:
-        ConfigError: if the backend is not built yet, its options are wrong, jobs cannot be
+        ConfigError: if there is no such backend, its options are wrong, jobs cannot be
             submitted from here, or the program cannot be imported by workers.
         RunStopped: if the workers could not start, or their jobs are refused.
     """
@@ -84,8 +85,8 @@ def _start(config: ParallelConfig, logs: Path | None) -> Any:
     import dask
     import distributed  # noqa: F401  (loads its defaults, which ours are laid over)
 
-    if not ENVS.get(config.env):
-        raise ConfigError(f"env: {config.env} is not built yet in this version")
+    if config.env not in ENVS:
+        raise ConfigError(f"unknown env {config.env!r}; {nearest(config.env, ENVS)}")
     if not config.secure:
         logger.warning(
             "security: false: connections to workers are neither encrypted nor authenticated; "
@@ -102,6 +103,11 @@ def _start(config: ParallelConfig, logs: Path | None) -> Any:
 
         ssh_options.check(config.options)
         make_cluster = ssh.make_cluster
+    elif config.env == "kube":
+        kube_options.check(config.options)  # before the client library is imported
+        from espnet3.parallel.backends import kube
+
+        make_cluster = kube.make_cluster
     else:
         jobqueue.cluster_class(config.env)  # loads its defaults, too
     with _starting, dask.config.set(DASK_SETTINGS), _without_terminal():

@@ -11,20 +11,20 @@ from typing import Any
 
 from espnet3.parallel.wording import nearest, shown
 
-ENVS: dict[str, bool] = {
-    "local": True,
-    "local_gpu": True,
-    "slurm": True,
-    "pbs": True,
-    "sge": True,
-    "lsf": True,
-    "htcondor": True,
-    "moab": True,
-    "oar": True,
-    "ssh": True,
-    "kube": False,
-}
-"""Every env by name, and whether it is built."""
+ENVS = (
+    "local",
+    "local_gpu",
+    "slurm",
+    "pbs",
+    "sge",
+    "lsf",
+    "htcondor",
+    "moab",
+    "oar",
+    "ssh",
+    "kube",
+)
+"""Every env by name."""
 
 LOCAL = ("local", "local_gpu")
 """Envs whose workers are processes of this machine, in a LocalCluster."""
@@ -158,12 +158,7 @@ def _hint(value: Any) -> str:
 
 
 def _env(block: str, env: str) -> list[str]:
-    if env not in ENVS:
-        return [f"{block}.env: unknown env {env!r}; {nearest(env, ENVS)}"]
-    if not ENVS[env]:
-        built = ", ".join(name for name, is_built in ENVS.items() if is_built)
-        return [f"{block}.env: {env} is not built yet in this version (only {built})"]
-    return []
+    return [] if env in ENVS else [f"{block}.env: unknown env {env!r}; {nearest(env, ENVS)}"]
 
 
 def report(source: str, problems: Sequence[str]) -> str:
@@ -193,13 +188,15 @@ def _scheduler_options(options: Any) -> list[str]:
 
 
 def _cluster_options(env: Any, options: Any) -> list[str]:
-    if isinstance(env, str) and env not in LOCAL and ENVS.get(env):
-        from espnet3.parallel.backends import jobqueue, ssh_options
+    if env in ENVS and env not in LOCAL:
+        from espnet3.parallel.backends import jobqueue, kube_options, ssh_options
 
         if not _or_null(_mapping)(options):
             return []
         if env == "ssh":
             return ssh_options.option_problems(options or {})
+        if env == "kube":
+            return kube_options.option_problems(options or {})
         return jobqueue.option_problems(env, options or {})
     if env not in LOCAL or not options or not _mapping(options):
         return []  # a wrong env or a wrong kind is reported by `values`

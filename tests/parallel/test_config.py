@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from espnet3.errors import ConfigError
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
-from espnet3.parallel.config_check import ENVS, NOT_BUILT_KEYS, RULES
+from espnet3.parallel.config_check import ENVS, LOCAL, NOT_BUILT_KEYS, RULES
 
 
 def refusal(block: Any, run: Any = None) -> str:
@@ -120,15 +120,6 @@ def test_a_block_that_is_no_mapping_is_refused() -> None:
     assert "run: must be a block of keys" in refusal(None, [1])
 
 
-@pytest.mark.parametrize("env", [env for env, built in ENVS.items() if not built])
-def test_envs_that_are_not_built_are_refused_by_name(env: str) -> None:
-    message = refusal({"env": env, "options": {"queue": "batch"}})
-    assert (
-        f"parallel.env: {env} is not built yet in this version (only local, local_gpu, slurm, "
-        in message
-    )
-
-
 NOT_BUILT_VALUES = {
     "adaptive": {"minimum": 1},
     "prefetch": True,
@@ -141,14 +132,16 @@ def test_keys_that_are_not_built_are_refused_by_name(key: str) -> None:
     assert parse_parallel({key: None}) == parse_parallel(None)
 
 
-@pytest.mark.parametrize("env", [env for env, built in ENVS.items() if built])
+@pytest.mark.parametrize("env", ENVS)
 def test_connections_are_secure_unless_somebody_says_otherwise(env: str) -> None:
-    options = {"ssh": {"hosts": ["node1"]}, "local": {}}.get(env, {"memory": "4GB"})
+    needed: dict[str, Any] = {"ssh": {"hosts": ["node1"]}, "local": {}, "local_gpu": {}}
+    needed["kube"] = {"image": "espnet3:1", "memory": "4GB"}
+    options = needed.get(env, {"memory": "4GB"})
     for security, secure in ((None, True), (True, True), (False, False)):
         block = {"env": env, "options": options, "security": security}
         assert parse_parallel(block)[0].secure is secure
     assert parse_parallel({"env": env, "options": options})[0].secure
-    scheduler = "scheduler_kwargs" if env == "local" else "scheduler_options"
+    scheduler = "scheduler_kwargs" if env in LOCAL else "scheduler_options"
     block = {"env": env, "options": {**options, scheduler: {"protocol": "tcp"}}}
     assert f"options.{scheduler}.protocol: parallel.security decides it" in refusal(block)
 

@@ -270,9 +270,14 @@ def _walltime(env: str, given: Mapping[str, Any]) -> str | None:
 
 def environment(cores: int) -> list[str]:
     """Shell lines that give workers what the driver has: modules, directory, threads."""
-    lines = [f"export {name}={os.environ.get(name) or cores}" for name in THREAD_VARIABLES]
-    path = os.pathsep.join(import_path())
-    return [*lines, f"export PYTHONPATH={shlex.quote(path)}", f"cd {shlex.quote(os.getcwd())}"]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables(cores).items()]
+    return [*lines, f"cd {shlex.quote(os.getcwd())}"]
+
+
+def variables(cores: int) -> dict[str, str]:
+    """Environment variables that give workers what the driver has: threads and modules."""
+    threads = {name: os.environ.get(name) or str(cores) for name in THREAD_VARIABLES}
+    return {**threads, "PYTHONPATH": os.pathsep.join(import_path())}
 
 
 def import_path() -> list[str]:
@@ -300,9 +305,14 @@ def job_script(env: str, options: Mapping[str, Any], logs: Path, secure: bool = 
         given.pop(key, None)
     if secure:
         given |= {"security": KeyFiles.stand_in(place).security(), "protocol": "tls"}
-    driver = f"{'tls' if secure else 'tcp'}://{DRIVER}"
-    script: str = job_class(env, None)(driver, f"{env}-0", **given).job_script()
+    job = job_class(env, None)(driver_address(secure), f"{env}-0", **given)
+    script: str = job.job_script()
     return script
+
+
+def driver_address(secure: bool) -> str:
+    """A stand-in for it."""
+    return f"{'tls' if secure else 'tcp'}://{DRIVER}"
 
 
 def _dask_config(env: str, key: str) -> Any:

@@ -1,11 +1,11 @@
-"""How the workers of a `parallel:` block would be started, as text: job scripts, commands."""
+"""How the workers of a `parallel:` block would be started: job scripts, commands, pods."""
 
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet3.parallel.backends import gpus, jobqueue, local, ssh_options
+from espnet3.parallel.backends import gpus, jobqueue, kube_options, local, ssh_options
 from espnet3.parallel.config import ParallelConfig, RunConfig
 from espnet3.parallel.config_check import LOCAL
 
@@ -39,6 +39,8 @@ def starts(parallel: ParallelConfig, run: RunConfig, logs: Path) -> Iterator[Sta
         yield _local(parallel, run)
     elif parallel.env == "ssh":
         yield from _ssh(parallel, logs)
+    elif parallel.env == "kube":
+        yield _kube(parallel, logs)
     else:
         yield _batch(parallel, logs)
 
@@ -70,11 +72,26 @@ def _ssh(parallel: ParallelConfig, logs: Path) -> Iterator[Start]:
 
     ssh_options.check(parallel.options)
     options = with_defaults(parallel.options, logs)
-    hosts, driver = options["hosts"], f"{'tls' if parallel.secure else 'tcp'}://{jobqueue.DRIVER}"
+    hosts, driver = options["hosts"], jobqueue.driver_address(parallel.secure)
     for number, host in enumerate(hosts[: parallel.n_workers]):
         names = [f"ssh-{i}" for i in range(number, parallel.n_workers, len(hosts))]
         what = f"command that starts worker {names[0]} on {host}{_likewise(names[1:])}"
         yield Start(what, shlex.join(ssh_command(host, driver, names[0], options)))
+
+
+def _kube(parallel: ParallelConfig, logs: Path) -> Start:
+    import yaml
+
+    from espnet3.parallel.backends.kube_pod import worker_pod
+
+    kube_options.check(parallel.options)
+    options = kube_options.with_defaults(parallel.options, logs)
+    driver = jobqueue.driver_address(parallel.secure)
+    cluster = "espnet3-<cluster>"
+    name, *others = [f"{cluster}-{i}" for i in range(parallel.n_workers)]
+    pod = worker_pod(name, driver, options, cluster)
+    what = f"pod of worker {name}, where <cluster> is 8 digits{_likewise(others)}"
+    return Start(what, yaml.safe_dump(pod, sort_keys=False, default_flow_style=False).rstrip("\n"))
 
 
 def _likewise(names: Sequence[str]) -> str:
