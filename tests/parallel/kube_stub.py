@@ -111,6 +111,7 @@ class Server(ThreadingHTTPServer):
         may_delete: whether anything may be deleted.
         kubeconfig: the file by which a client finds this server.
         created: every pod that was ever asked for and not refused, in order.
+        started: the same as `Pod`s.
         pods: those that are there, by name.
         may_have_secrets: whether secrets may be created.
         secrets: those that are there, by name.
@@ -123,7 +124,7 @@ class Server(ThreadingHTTPServer):
         self.directory = directory
         self.may_delete = self.may_have_secrets = True
         self.refuse = self.hold = lambda pod: None
-        self.created, self.pods, self.secrets = [], {}, {}
+        self.created, self.started, self.pods, self.secrets = [], [], {}, {}
         self.guard = threading.Lock()
 
     @property
@@ -144,6 +145,7 @@ class Server(ThreadingHTTPServer):
                 return 409, failure(409, f'pods "{name}" already exists')
             pod = self.pods[name] = Pod(made, self.hold(made), self.directory)
             self.created.append(made)
+            self.started.append(pod)
         return 201, pod.as_listed()
 
     def delete_pod(self, name, grace):
@@ -184,7 +186,7 @@ class Server(ThreadingHTTPServer):
     def stop(self):
         self.shutdown()
         self.server_close()
-        for pod in self.pods.values():
+        for pod in self.started:  # those that were deleted may still be leaving
             pod.signal(signal.SIGKILL)
 
 

@@ -13,9 +13,9 @@ import yaml
 from espnet3.errors import ConfigError
 from espnet3.parallel import clusters
 from espnet3.parallel.backends import jobqueue, preview, queues, ssh_options, walltime
+from espnet3.parallel.backends.environment import THREAD_VARIABLES
 from espnet3.parallel.backends.jobqueue import SCHEDULERS, job_script
 from espnet3.parallel.backends.ssh import ssh_command
-from espnet3.parallel.backends.threads import THREAD_VARIABLES
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
 from espnet3.parallel.worker.entry import _parser
 

@@ -14,9 +14,9 @@ from kubernetes.config import incluster_config
 from espnet3.errors import ConfigError
 from espnet3.parallel import clusters
 from espnet3.parallel.backends import kube_api, preview
+from espnet3.parallel.backends.environment import THREAD_VARIABLES
 from espnet3.parallel.backends.kube_options import with_defaults
 from espnet3.parallel.backends.kube_pod import worker_pod
-from espnet3.parallel.backends.threads import THREAD_VARIABLES
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
 from espnet3.parallel.credentials import make_credentials
 from espnet3.parallel.worker.entry import _parser

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 
 from espnet3.errors import ConfigError
 from espnet3.parallel.backends import queues, walltime
-from espnet3.parallel.backends.threads import THREAD_VARIABLES
+from espnet3.parallel.backends.environment import shell_lines
 from espnet3.parallel.credentials import KeyFiles
 from espnet3.parallel.wording import nearest, shown
 
@@ -230,7 +229,7 @@ def job_options(env: str, options: Mapping[str, Any], logs: Path) -> dict[str, A
                 extra = ["--drain-after", str(walltime.drain_after(seconds)), *extra]
     given["worker_extra_args"] = extra
     given["job_script_prologue"] = [
-        *environment(given["cores"]),
+        *shell_lines(given["cores"]),
         *given.get("job_script_prologue", []),
     ]
     if scheduler.directives:
@@ -268,33 +267,6 @@ def _walltime(env: str, given: Mapping[str, Any]) -> str | None:
     return limit
 
 
-def environment(cores: int) -> list[str]:
-    """Shell lines that give workers what the driver has: modules, directory, threads."""
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables(cores).items()]
-    return [*lines, f"cd {shlex.quote(os.getcwd())}"]
-
-
-def variables(cores: int) -> dict[str, str]:
-    """Environment variables that give workers what the driver has: threads and modules."""
-    threads = {name: os.environ.get(name) or str(cores) for name in THREAD_VARIABLES}
-    return {**threads, "PYTHONPATH": os.pathsep.join(import_path())}
-
-
-def import_path() -> list[str]:
-    """What the driver imports from beside its installed packages, the recipe's directory first."""
-    installed = tuple(os.path.realpath(path) + os.sep for path in {sys.prefix, sys.base_prefix}) + (
-        os.path.realpath(sysconfig.get_path("stdlib")),
-    )
-    paths = (os.path.abspath(path) for path in sys.path)
-    return list(
-        dict.fromkeys(
-            path
-            for path in paths
-            if os.path.exists(path) and not os.path.realpath(path).startswith(installed)
-        )
-    )
-
-
 def job_script(env: str, options: Mapping[str, Any], logs: Path, secure: bool = True) -> str:
     """The job script of one worker, but for the driver's address and the name of the TLS key."""
     from espnet3.parallel.backends.job import job_class
@@ -305,9 +277,14 @@ def job_script(env: str, options: Mapping[str, Any], logs: Path, secure: bool = 
         given.pop(key, None)
     if secure:
         given |= {"security": KeyFiles.stand_in(place).security(), "protocol": "tls"}
-    driver = f"{'tls' if secure else 'tcp'}://{DRIVER}"
-    script: str = job_class(env, None)(driver, f"{env}-0", **given).job_script()
+    job = job_class(env, None)(driver_address(secure), f"{env}-0", **given)
+    script: str = job.job_script()
     return script
+
+
+def driver_address(secure: bool) -> str:
+    """A stand-in for it."""
+    return f"{'tls' if secure else 'tcp'}://{DRIVER}"
 
 
 def _dask_config(env: str, key: str) -> Any:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from espnet3.parallel.backends.jobqueue import ENTRY, variables
+from espnet3.parallel.backends.environment import variables
+from espnet3.parallel.backends.jobqueue import ENTRY
 from espnet3.parallel.backends.kube_options import in_bytes
 from espnet3.parallel.backends.kube_template import worker_container
 

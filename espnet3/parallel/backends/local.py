@@ -8,9 +8,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from espnet3.parallel.backends.environment import THREAD_VARIABLES
 from espnet3.parallel.backends.gpus import gpus_for
 from espnet3.parallel.backends.scheduler_side import web_server
-from espnet3.parallel.backends.threads import THREAD_VARIABLES
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.credentials import make_credentials
 

@@ -72,7 +72,7 @@ def _ssh(parallel: ParallelConfig, logs: Path) -> Iterator[Start]:
 
     ssh_options.check(parallel.options)
     options = with_defaults(parallel.options, logs)
-    hosts, driver = options["hosts"], f"{'tls' if parallel.secure else 'tcp'}://{jobqueue.DRIVER}"
+    hosts, driver = options["hosts"], jobqueue.driver_address(parallel.secure)
     for number, host in enumerate(hosts[: parallel.n_workers]):
         names = [f"ssh-{i}" for i in range(number, parallel.n_workers, len(hosts))]
         what = f"command that starts worker {names[0]} on {host}{_likewise(names[1:])}"
@@ -86,7 +86,7 @@ def _kube(parallel: ParallelConfig, logs: Path) -> Start:
 
     kube_options.check(parallel.options)
     options = kube_options.with_defaults(parallel.options, logs)
-    driver = f"{'tls' if parallel.secure else 'tcp'}://{jobqueue.DRIVER}"
+    driver = jobqueue.driver_address(parallel.secure)
     cluster = "espnet3-<cluster>"
     name, *others = [f"{cluster}-{i}" for i in range(parallel.n_workers)]
     pod = worker_pod(name, driver, options, cluster)

@@ -19,8 +19,9 @@ from typing import Any
 from distributed import Scheduler
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
+from espnet3.parallel.backends.environment import shell_lines
 from espnet3.parallel.backends.job import Submissions
-from espnet3.parallel.backends.jobqueue import ENTRY, environment
+from espnet3.parallel.backends.jobqueue import ENTRY
 from espnet3.parallel.backends.queues import JobState
 from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.ssh_options import DEFAULTS
@@ -163,7 +164,7 @@ def ssh_command(host: str, scheduler: str, name: str, options: Mapping[str, Any]
     worker += options["worker_extra_args"]
     # What comes on stdin is for the worker alone.
     prologue = ["{", *options["job_script_prologue"], ":", "} < /dev/null"]
-    script = "\n".join([*environment(options["cores"]), *prologue, " ".join(worker)])
+    script = "\n".join([*shell_lines(options["cores"]), *prologue, " ".join(worker)])
     # Whatever the login shell is, a POSIX shell reads the script.
     return [*shlex.split(options["ssh_command"]), host, f"exec sh -c {shlex.quote(script)}"]
 
