@@ -13,6 +13,7 @@ from typing import Any
 
 from espnet3.errors import ConfigError, RunStopped
 from espnet3.parallel.backends import batch, jobqueue, local, ssh_options
+from espnet3.parallel.backends.open_files import allow_open_files
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.config_check import ENVS, LOCAL
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
@@ -51,7 +52,8 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
 
     Raises:
         ConfigError: if the backend is not built yet, its options are wrong, jobs cannot be
-            submitted from here, or the program cannot be imported by workers.
+            submitted from here, the program cannot be imported by workers, or there are more
+            workers than this process may have connections to.
         RunStopped: if the workers could not start, or their jobs are refused.
     """
     import dask
@@ -59,6 +61,7 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
 
     if not ENVS.get(config.env):
         raise ConfigError(f"env: {config.env} is not built yet in this version")
+    allow_open_files(config.env, config.n_workers)
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
