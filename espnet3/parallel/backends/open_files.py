@@ -34,10 +34,11 @@ def allow_open_files(env: str, n_workers: int) -> None:
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
+        enough_for = max(0, hard - taken) // each
         raise ConfigError(
             f"parallel.n_workers: {n_workers} workers may need {needed} open files in the driver, "
-            f"but its hard limit is {hard} (`ulimit -Hn`), enough for {max(0, hard - taken) // each} "
-            "workers; use no more than that, or have the limit raised"
+            f"but its hard limit is {hard} (`ulimit -Hn`), enough for {enough_for} workers; "
+            "use no more than that, or have the limit raised"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     logger.debug("the limit of open files is %d now, it was %d", needed, soft)
