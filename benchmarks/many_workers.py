@@ -20,6 +20,7 @@ PER_HOST = 250  # workers that one process stands for
 LEASE, ITEM = 1.0, 0.3  # seconds
 LEASES, MOST_LEASES = 8, 3000  # for each worker, and for all, in the run of short leases
 HOLD, HOLD_QUICK = 15.0, 3.0  # seconds of doing nothing, with all workers
+ENOUGH = 50  # leases, from which the CPU time of one can be told
 PATIENCE = 300.0
 SPACE = ("MiB", "MiB before", "files open", "threads", "shards", "other files", "logs")
 
@@ -70,9 +71,11 @@ def drive(n: int, out: str, hold: float) -> dict[str, float]:
     cpu, seconds, share = watch.between(0.2, 0.8)
     names = os.listdir(Path(out) / "short")
     shards = sum(name.startswith("split.") for name in names)
+    leases = share * shards
+    per_lease = {"CPU ms/lease": 1000 * (cpu - idle * seconds) / leases}
     return {
-        "CPU ms/lease": 1000 * (cpu - idle * seconds) / (share * shards),
-        "leases/s": share * shards / seconds,
+        "leases/s": leases / seconds,
+        **(per_lease if leases >= ENOUGH else {}),
         "CPU % for heartbeats": 100 * idle,
         "CPU ms/worker to join": 1000 * join.cpu / n,
         "CPU ms/worker for a run": 1000 * (base.cpu - idle * base.wall) / n,
