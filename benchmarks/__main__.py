@@ -23,6 +23,7 @@ NAMES = (
     "balance",
     "recovery",
     "what_happens",
+    "many_workers",
     "speech",
 )
 

@@ -70,13 +70,19 @@ class Nap(LineRunner):
     forward: Any = staticmethod(tasks.nap)
 
 
+class Doze(LineRunner):
+    """See `tasks.doze`."""
+
+    forward: Any = staticmethod(tasks.doze)
+
+
 class Logged(LineRunner):
     """See `tasks.logged`."""
 
     forward: Any = staticmethod(tasks.logged)
 
 
-RUNNERS = {"text": Text, "clock": Clock, "nap": Nap, "logged": Logged}
+RUNNERS = {"text": Text, "clock": Clock, "nap": Nap, "doze": Doze, "logged": Logged}
 
 
 def run(

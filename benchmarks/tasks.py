@@ -28,6 +28,12 @@ def nap(idx: int, seconds: Sequence[float]) -> str:
     return f"{begin!r} {time.monotonic()!r}"
 
 
+def doze(idx: int, seconds: float) -> str:
+    """Take `seconds`, without a core."""
+    time.sleep(seconds)
+    return text(idx)
+
+
 def logged(idx: int, log: str, seconds: float) -> str:
     """Take `seconds`, after noting in a file of this process that `idx` was begun."""
     with open(Path(log) / str(os.getpid()), "a", encoding="ascii") as file:

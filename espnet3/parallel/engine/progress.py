@@ -17,16 +17,18 @@ class Progress:
         self._done_before = done
         self._began = self._said = now
 
-    def line(self, done: int, failed: int, now: float) -> str | None:
-        """What to say now; None if the last line is not old enough.
+    def is_due(self, now: float) -> bool:
+        """Whether the last line is old enough for another one."""
+        return now - self._said >= SAY_EVERY
+
+    def line(self, done: int, failed: int, now: float) -> str:
+        """What to say now.
 
         Args:
             done: positions done, those of former starts included.
             failed: positions that failed.
             now: the time, by the same clock.
         """
-        if now - self._said < SAY_EVERY:
-            return None
         self._said = now
         rate = (done - self._done_before) / (now - self._began)
         text = f"{done} of {self._goal} items done ({100 * done / self._goal:.0f} %)"

@@ -247,10 +247,11 @@ class Run:
         return self.plan.goal - self.n_left - self._troubles.n_failed
 
     def _say_how_far(self) -> None:
-        if self._progress is not None:
-            line = self._progress.line(self._n_done(), len(self.coverage.failed), self._clock())
-            if line:
-                logger.info("%s", line)
+        now = self._clock()
+        # Asked at each report, when counting what is done would take as long as there are workers.
+        if self._progress is not None and self._progress.is_due(now):
+            line = self._progress.line(self._n_done(), len(self.coverage.failed), now)
+            logger.info("%s", line)
 
     def _halve(self, first: int, stop: int) -> None:
         """Deal [first, stop) again as two shards, until the unit that breaks them stands alone."""
