@@ -13,12 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError, RunStopped
-<<<<<<< HEAD
 from espnet3.parallel.backends import batch, jobqueue, kube_options, local, ssh_options
-=======
-from espnet3.parallel.backends import batch, jobqueue, local, ssh_options
 from espnet3.parallel.backends.open_files import allow_open_files
->>>>>>> wt-scale
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.config_check import ENVS, LOCAL
 from espnet3.parallel.signals import deferred
@@ -58,14 +54,9 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
         jobs may have no worker yet.
 
     Raises:
-<<<<<<< HEAD
         ConfigError: if there is no such backend, its options are wrong, jobs cannot be
-            submitted from here, or the program cannot be imported by workers.
-=======
-        ConfigError: if the backend is not built yet, its options are wrong, jobs cannot be
             submitted from here, the program cannot be imported by workers, or there are more
             workers than this process may have connections to.
->>>>>>> wt-scale
         RunStopped: if the workers could not start, or their jobs are refused.
     """
     cluster = None
@@ -96,7 +87,6 @@ def _start(config: ParallelConfig, logs: Path | None) -> Any:
     import dask
     import distributed  # noqa: F401  (loads its defaults, which ours are laid over)
 
-<<<<<<< HEAD
     if config.env not in ENVS:
         raise ConfigError(f"unknown env {config.env!r}; {nearest(config.env, ENVS)}")
     if not config.secure:
@@ -104,11 +94,7 @@ def _start(config: ParallelConfig, logs: Path | None) -> Any:
             "security: false: connections to workers are neither encrypted nor authenticated; "
             "whoever reaches their ports, other users of these hosts included, can run code as you"
         )
-=======
-    if not ENVS.get(config.env):
-        raise ConfigError(f"env: {config.env} is not built yet in this version")
     allow_open_files(config.env, config.n_workers)
->>>>>>> wt-scale
     dask.config.set(LASTING_SETTINGS)
     # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
