@@ -285,7 +285,7 @@ class Driver:
             why = self.watch.waited_for() if self.watch is not None else "there is none"
             logger.warning("waiting for a worker: %s", why)
         elif not any(worker.lease for worker in self.workers.values()):
-            n = sum(not (worker.name or worker.useless) for worker in self.workers.values())
+            n = sum(not (worker.marker or worker.useless) for worker in self.workers.values())
             before = ", or ending what a run before gave them" if in_session() else ""
             if n:
                 what = f"building their env ({self.job.provider}){before}"
