@@ -27,7 +27,8 @@ class ParallelConfig:
         options: Keyword arguments of the Dask cluster class behind ``env``.
         worker_start_timeout: Seconds without any worker that end a run; null waits for batch jobs
             as long as they are queued.
-        adaptive: Bounds between which the number of workers follows the work.
+        adaptive: ``minimum`` number of workers; between it and ``n_workers`` the number follows the
+            work. Null keeps ``n_workers``.
         security: False leaves connections unencrypted, and open to whoever reaches them.
     """
 
@@ -37,6 +38,17 @@ class ParallelConfig:
     worker_start_timeout: float | None = None
     adaptive: Mapping[str, Any] | None = None
     security: bool | None = None
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Least and most workers."""
+        least: int = (self.adaptive or {}).get("minimum", self.n_workers)
+        return least, self.n_workers
+
+    @property
+    def n_at_first(self) -> int:
+        """Workers that are asked for before it is known how much there is to do."""
+        return max(1, self.bounds[0])
 
     @property
     def secure(self) -> bool:
@@ -122,8 +134,12 @@ def parse_parallel(
         where.pop("options", None)  # `options:` with nothing behind it
     env = where.get("env", ParallelConfig.env)
     problems += config_check.env_options(env, where.get("options"))
+    problems += config_check.adaptive(env, where)
     if problems:
         raise ConfigError(config_check.report(source, problems))
+    if where.get("adaptive") is not None:
+        where["n_workers"] = config_check.most_workers(where)
+        where["adaptive"] = {"minimum": where["adaptive"].get("minimum", 0)}
     return ParallelConfig(**_as_floats(where)), RunConfig(**_as_floats({**how, **known}))
 
 

@@ -29,7 +29,7 @@ ENVS = (
 LOCAL = ("local", "local_gpu")
 """Envs whose workers are processes of this machine, in a LocalCluster."""
 
-NOT_BUILT_KEYS = frozenset({"adaptive", "prefetch"})
+NOT_BUILT_KEYS = frozenset({"prefetch"})
 """Keys of the schema that nothing obeys yet; any value other than null is refused."""
 
 _OPTIONS = "a keyword of the cluster class: put it under parallel.options"
@@ -95,6 +95,8 @@ def _boolean(value: Any) -> bool:
 def _mapping(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
+
+ADAPTIVE_KEYS = ("minimum", "maximum")
 
 ON_ERROR = ("finish", "skip", "raise")
 RULES: dict[str, tuple[str, Check]] = {
@@ -217,6 +219,40 @@ def _cluster_options(env: Any, options: Any) -> list[str]:
                 f"{name}: LocalCluster has no such option; {nearest(key, [*valid, *_OURS_LOCAL])}"
             )
     return problems
+
+
+def adaptive(env: Any, where: Mapping[str, Any]) -> list[str]:
+    """Refuse bounds of the number of workers that mean nothing."""
+    block = where.get("adaptive")
+    if not block or not _mapping(block):
+        return []  # a wrong kind is reported by `values`
+    name = "parallel.adaptive"
+    if env in LOCAL:
+        return [f"{name}: env: {env} has nobody who would wait for its workers; leave it out"]
+    problems = [
+        f"{name}.{key}: unknown key; {nearest(key, ADAPTIVE_KEYS)}"
+        for key in block
+        if key not in ADAPTIVE_KEYS
+    ]
+    for key, least in (("minimum", 0), ("maximum", 1)):
+        if key in block and not _integer(least)(block[key]):
+            problems.append(
+                f"{name}.{key}: must be a whole number, {least} or more, not {shown(block[key])}"
+            )
+    if problems or not _integer(1)(where.get("n_workers", 1)):
+        return problems
+    if "maximum" in block and where.get("n_workers", block["maximum"]) != block["maximum"]:
+        return [f"{name}.maximum: parallel.n_workers says another number; leave one of them out"]
+    least, most = block.get("minimum", 0), most_workers(where)
+    if least > most:
+        return [f"{name}.minimum: {least} is more than the {most} workers that there may be"]
+    return []
+
+
+def most_workers(where: Mapping[str, Any]) -> int:
+    """How many workers an adaptive block allows."""
+    most: int = where["adaptive"].get("maximum", where.get("n_workers", 1))
+    return most
 
 
 _ONE_LEASE = (

@@ -1,5 +1,6 @@
 """Settings, a cluster to share, and the way to `workloads` for worker processes."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -67,3 +68,46 @@ def start_driver(log, out):
 
     with drivers(Path(__file__).with_name("run_workload.py"), out, log) as start:
         yield start
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A stub of Kubernetes."""
+    from kube_stub import api_server
+
+    (tmp_path / "kube").mkdir()
+    with api_server(tmp_path / "kube") as server:
+        yield server
+
+
+@pytest.fixture
+def kube(server, log):
+    """Makes a `parallel:` block; in the end no worker runs."""
+
+    def block(n_workers=None, options=None, **keys):
+        options = {
+            "image": "registry/espnet3:1",
+            "memory": "1GB",
+            "python": sys.executable,
+            "kubeconfig": str(server.kubeconfig),
+            "scheduler_options": {"host": "127.0.0.1"},
+            **(options or {}),
+        }
+        keys |= {} if n_workers is None else {"n_workers": n_workers}
+        return {"env": "kube", "options": options, **keys}
+
+    yield block
+    from drivers import await_that, is_running
+    from workloads import pids
+
+    await_that(lambda: not any(map(is_running, pids(log) - {os.getpid()})))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The driver of this process looks after pods all the time."""
+    from espnet3.parallel.backends import watch
+
+    monkeypatch.setattr(watch, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(watch, "SETTLE", 0.0)
+    monkeypatch.setattr(watch, "SUBMIT_AGAIN", 0.0)

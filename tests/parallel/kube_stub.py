@@ -274,3 +274,24 @@ def api_server(directory):
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def meanwhile(action):
+    """Run it beside a `with` block; whatever it raises is raised at the end."""
+    errors = []
+
+    def run():
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]

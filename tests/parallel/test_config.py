@@ -121,7 +121,6 @@ def test_a_block_that_is_no_mapping_is_refused() -> None:
 
 
 NOT_BUILT_VALUES = {
-    "adaptive": {"minimum": 1},
     "prefetch": True,
 }
 

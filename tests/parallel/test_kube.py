@@ -6,79 +6,20 @@ import logging
 import os
 import re
 import signal
-import sys
-import threading
-from contextlib import contextmanager
 
 import pytest
 from drivers import DEADLINE, await_that, is_running
-from kube_stub import api_server
+from kube_stub import meanwhile
 from workloads import Lines, Provider, forwards, lines_of, notes, pids, tell
 
 from espnet3.errors import ConfigError, RunFailed, RunStopped
 from espnet3.parallel import clusters
-from espnet3.parallel.backends import watch
 from espnet3.parallel.config import parse_parallel
 from espnet3.parallel.parallel import set_parallel
 
 QUOTA = 'pods "NAME" is forbidden: exceeded quota: team, requested: pods=1, used: pods=8'
 IMAGE = ("container", "ImagePullBackOff", 'Back-off pulling image "registry/espnet3:1"')
 NO_ROOM = ("node", "Unschedulable", "0/3 nodes are available: 3 Insufficient memory.")
-
-
-@pytest.fixture
-def server(tmp_path):
-    (tmp_path / "kube").mkdir()
-    with api_server(tmp_path / "kube") as server:
-        yield server
-
-
-@pytest.fixture
-def kube(server, log):
-    """Makes a `parallel:` block; in the end no worker runs."""
-
-    def block(n_workers=2, options=None, **keys):
-        options = {
-            "image": "registry/espnet3:1",
-            "memory": "1GB",
-            "python": sys.executable,
-            "kubeconfig": str(server.kubeconfig),
-            "scheduler_options": {"host": "127.0.0.1"},
-            **(options or {}),
-        }
-        return {"env": "kube", "n_workers": n_workers, "options": options, **keys}
-
-    yield block
-    await_that(lambda: not any(map(is_running, pids(log) - {os.getpid()})))
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """The driver of this process looks after pods all the time."""
-    monkeypatch.setattr(watch, "LOOK_EVERY", 0.05)
-    monkeypatch.setattr(watch, "SETTLE", 0.0)
-    monkeypatch.setattr(watch, "SUBMIT_AGAIN", 0.0)
-
-
-@contextmanager
-def meanwhile(action):
-    """Run it beside a `with` block; whatever it raises is raised at the end."""
-    errors = []
-
-    def run():
-        try:
-            action()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 @pytest.mark.parametrize("security", [None, False], ids=["TLS", "no TLS"])

@@ -49,9 +49,9 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
     cluster = _watched(env)(keys, job_cls=job_class(env, submissions), **given)
     try:
         cluster.log_directory = given["log_directory"]
-        cluster.watch = Watch(cluster, SCHEDULERS[env].jobs, submissions, config.n_workers)
-        cluster.scale(config.n_workers)
-        submissions.wait(config.n_workers)
+        cluster.watch = Watch(cluster, SCHEDULERS[env].jobs, submissions, config)
+        cluster.scale(config.n_at_first)
+        submissions.wait(config.n_at_first)
         if not submissions.n_accepted:
             words = "\n".join(dict.fromkeys(submissions.refusals()))
             raise RunStopped(f"{env} refuses the job: {words}")
@@ -61,7 +61,7 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
         raise
     logger.info(
         "jobs of %d workers are submitted to %s; their logs are in %s",
-        config.n_workers, env, cluster.log_directory,
+        config.n_at_first, env, cluster.log_directory,
     )  # fmt: skip
     return cluster
 

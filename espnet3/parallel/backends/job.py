@@ -23,6 +23,7 @@ class Submission:
         at: when it answered (monotonic seconds).
         joined: its worker was there at some time.
         missed_since: since when its worker is not there (monotonic seconds); None if it is.
+        given_up: another one is submitted in its place, if one is needed.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Submission:
     at: float
     joined: bool = False
     missed_since: float | None = None
+    given_up: bool = False
 
 
 class Submissions:

@@ -206,9 +206,9 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
     try:
         if credentials is not None:
             cluster.give(credentials)
-        cluster.watch = Watch(cluster, cluster.jobs, submissions, config.n_workers)
-        cluster.scale(config.n_workers)  # type: ignore[no-untyped-call]
-        submissions.wait(config.n_workers)
+        cluster.watch = Watch(cluster, cluster.jobs, submissions, config)
+        cluster.scale(config.n_at_first)  # type: ignore[no-untyped-call]
+        submissions.wait(config.n_at_first)
         if not submissions.n_accepted:
             words = "\n".join(dict.fromkeys(submissions.refusals()))
             raise RunStopped(f"kube refuses the pods: {words}")
@@ -218,6 +218,6 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
         raise
     logger.info(
         "pods of %d workers are created; should any outlive this run: `%s`",
-        config.n_workers, cluster.removal,
+        config.n_at_first, cluster.removal,
     )  # fmt: skip
     return cluster

@@ -181,14 +181,14 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
     submissions = Submissions()
     cluster = Cluster(options, submissions, make_credentials() if config.secure else None)
     try:
-        cluster.watch = Watch(cluster, cluster.jobs, submissions, config.n_workers)
-        cluster.scale(config.n_workers)  # type: ignore[no-untyped-call]
-        submissions.wait(config.n_workers)
+        cluster.watch = Watch(cluster, cluster.jobs, submissions, config)
+        cluster.scale(config.n_at_first)  # type: ignore[no-untyped-call]
+        submissions.wait(config.n_at_first)
         cluster.watch.start()
     except BaseException:
         cluster.close()
         raise
     logger.info(
-        "%d workers are started by ssh on %s", config.n_workers, ", ".join(options["hosts"])
+        "%d workers are started by ssh on %s", config.n_at_first, ", ".join(options["hosts"])
     )
     return cluster

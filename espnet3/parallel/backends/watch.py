@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,7 @@ from distributed import SchedulerPlugin
 
 from espnet3.parallel.backends.job import Submission, Submissions
 from espnet3.parallel.backends.queues import AskJobs, JobState
+from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.progress import duration
 
 logger = logging.getLogger(__name__)
@@ -44,17 +45,19 @@ class Watch(threading.Thread):
 
     Attributes:
         fatal: why no more workers will come; "" while all is well.
+        minimum: so many are kept though nothing is there to do.
     """
 
     def __init__(
-        self, cluster: Any, ask: AskJobs | None, submissions: Submissions, n_workers: int
+        self, cluster: Any, ask: AskJobs | None, submissions: Submissions, config: ParallelConfig
     ) -> None:
         super().__init__(name="espnet3-watch", daemon=True)
         self.fatal = ""
         self._cluster = cluster
         self._ask = ask
         self._submissions = submissions
-        self._n_workers = n_workers
+        self.minimum, self._maximum = config.bounds
+        self._n_workers = config.n_at_first
         self._states: Mapping[str, JobState] | None = None
         self._dead_at_start = 0
         self._told: set[str] = set()
@@ -75,6 +78,17 @@ class Watch(threading.Thread):
                 self._look()
             except Exception:  # it is to go on as long as the run does
                 logger.exception("looking after the jobs failed")
+
+    def want(self, n_workers: int) -> None:
+        """Keep so many workers from now on, within the bounds of the config.
+
+        Jobs that are not needed any more and have brought no worker yet are cancelled. Workers that
+        are there stay until they leave by themselves.
+        """
+        n_workers = min(self._maximum, max(self.minimum, n_workers))
+        if n_workers != self._n_workers:
+            self._n_workers = n_workers
+            self._cluster.loop.add_callback(self._fit, [])
 
     def waited_for(self) -> str:
         """What holds the workers up that are not there, in words; "" if all are."""
@@ -103,6 +117,8 @@ class Watch(threading.Thread):
     def _look(self) -> None:
         now, missing, again = time.monotonic(), [], []
         for job in list(self._submissions.jobs.values()):
+            if job.given_up:
+                continue
             if job.name in self._arrivals.names and not job.joined:
                 job.joined, self._dead_at_start = True, 0
             if self._is_there(job):
@@ -117,8 +133,10 @@ class Watch(threading.Thread):
         asked = [job.job_id for job in missing if job.job_id and now - job.at > SETTLE]
         self._states = self._ask(asked) if self._ask is not None and asked else None
         again += [job for job in missing if job.job_id in asked and self._is_over(job, now)]
-        if again and not self._closed.is_set() and not self.fatal:
-            self._cluster.loop.add_callback(self._submit_again, again)
+        for job in again:
+            job.given_up = True
+        if again and not self.fatal:
+            self._cluster.loop.add_callback(self._fit, again)
 
     def _tell_of_refusal(self, words: str) -> None:
         if words not in self._told:
@@ -137,7 +155,12 @@ class Watch(threading.Thread):
         if job.job_id in self._states:
             return False
         if job.joined:
-            logger.warning("job %s (worker %s) is over; submitting another", job.job_id, job.name)
+            if len(self._submissions.jobs) <= self._n_workers:
+                logger.warning(
+                    "job %s (worker %s) is over; submitting another", job.job_id, job.name
+                )
+            else:
+                logger.info("job %s (worker %s) has left", job.job_id, job.name)
             return True
         self._dead_at_start += 1
         logger.warning(
@@ -150,14 +173,22 @@ class Watch(threading.Thread):
             )
         return True
 
-    async def _submit_again(self, jobs: list[Submission]) -> None:
-        """Runs on the event loop, where the cluster's books are kept."""
+    async def _fit(self, over: Sequence[Submission]) -> None:
+        """Drop jobs that are over or too many, submit those that are missing.
+
+        Runs on the event loop, where the cluster's books are kept.
+        """
         if self._closed.is_set():
             return
-        for job in jobs:
-            self._cluster.worker_spec.pop(job.name, None)
-            self._submissions.forget(job.name)
-        self._cluster.scale(self._n_workers)
+        specs = self._cluster.worker_spec
+        too_many = len(specs) - len(over) - self._n_workers
+        not_come = [name for name in reversed(specs) if name not in self._arrivals.names]
+        dropped = [job.name for job in over]
+        dropped += [name for name in not_come if name not in dropped][: max(0, too_many)]
+        for name in dropped:
+            specs.pop(name, None)
+            self._submissions.forget(name)
+        self._cluster.scale(max(self._n_workers, len(specs)))
 
     def _tail(self, job: Submission) -> str:
         directory = self._cluster.log_directory

@@ -116,6 +116,12 @@ class Run:
         return self._troubles.stop_reason is not None
 
     @property
+    def n_workers_needed(self) -> int:
+        """How many can be busy at once: those that are, and one for each unit that is left."""
+        left = 0 if self.stopping else -(-self._dealer.n_left // self.plan.unit_size)
+        return len(self._dealer.out) + left
+
+    @property
     def n_left(self) -> int:
         """Positions that are neither done nor failed, those in flight included."""
         return self._dealer.n_left + sum(lease.stop - lease.first for lease in self._dealer.out)

@@ -16,6 +16,7 @@ from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors import messages
+from espnet3.parallel.executors.headcount import Headcount
 from espnet3.parallel.executors.hub import (
     Asked,
     Ended,
@@ -75,6 +76,7 @@ class Driver:
 
     def work(self) -> None:
         """Serve workers until nothing is out and nothing is left."""
+        self._feed()
         limit = self.start_timeout or (NO_WORKER_LIMIT if self.watch is None else math.inf)
         last_seen = last_heard = time.monotonic()
         if self.watch is not None:  # a queue is told of soon, as it may last
@@ -173,6 +175,8 @@ class Driver:
             self.hub.reply(asked, messages.Work(lease, self.items[lease.first : lease.stop]))
         if self.run.stopping:
             self.drain()
+        elif self.watch is not None:
+            Headcount(self.run, self.client, self.watch).fit(self.workers)
 
     def _miss(self, address: str) -> None:
         """A worker is gone; unless it was of no use, it matters how it ended."""

@@ -28,6 +28,7 @@ class Worker:
         lease: what it has in hand.
         doing: what it does while it has none, in words; "" if it just waits.
         waiting: its question that is not answered yet.
+        sent_home: it was told to leave, as there is nothing more to do.
         useless: the process lives, but it takes no leases: it has no env.
         status: with which its process ended, if that is known.
         gone_at: when the scheduler missed it (monotonic seconds).
@@ -46,6 +47,7 @@ class Worker:
     lease: Lease | None = None
     doing: str = ""
     waiting: Asked | None = None
+    sent_home: bool = False
     useless: bool = False
     status: int | None = None
     gone_at: float = 0.0

@@ -129,6 +129,14 @@ async def kill_worker(log: str, dask_worker: Any) -> None:
         kill_tree(pid)
 
 
+async def leave(dask_worker: Any) -> None:
+    """Let a nanny's worker end, as it is not needed any more, and its job with it.
+
+    Run by `client.run(..., nanny=True)`.
+    """
+    dask_worker.leave("there is nothing more to do")
+
+
 def kill_tree(pid: int) -> None:
     """End a process and all that it has started, at once.
 
