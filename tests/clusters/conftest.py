@@ -27,6 +27,7 @@ CONFIGURED = {
     ),
     "sge": ({"sge_qmaster", "sge_execd"}, (), ("SGE_ROOT",)),
     "ssh": (set(), (), ()),
+    "oar": ({"Almighty"}, (), ("OAR_JOB_ID",)),
 }
 """Daemons, files and variables that tell of a scheduler that is not ours."""
 
@@ -99,6 +100,11 @@ def ssh_lab(lab_dir):
     """The `ssh` command that reaches 127.0.0.1 to 127.0.0.4."""
     for _ in lab("ssh", lab_dir):
         yield f"ssh -F {lab_dir / 'ssh' / 'ssh_config'} -o BatchMode=yes"
+
+
+@pytest.fixture(scope="session")
+def oar_lab(lab_dir):
+    yield from lab("oar", lab_dir)
 
 
 @pytest.fixture(autouse=True)
