@@ -152,7 +152,7 @@ class Dealer:
     def _cut(self) -> tuple[int, int]:
         if self._cumulated is not None:
             return self._cut_by_seconds(self._cumulated)
-        first, stop = next(iter(self._free))
+        first, stop = self._free.first_range()
         share = 2 * self._workers if self._workers > 1 else 1
         return first, min(stop, first + len(self._free) // share)
 
