@@ -28,7 +28,7 @@ class Worker:
         lease: what it has in hand.
         doing: what it does while it has none, in words; "" if it just waits.
         waiting: its question that is not answered yet.
-        useless: the process lives, but it takes no leases: it has no env.
+        useless: why it takes no leases though its process lives, in words; "" if it takes them.
         status: with which its process ended, if that is known.
         gone_at: when the scheduler missed it (monotonic seconds).
         ended_at: the position for whose unit's long time the driver ended it.
@@ -46,7 +46,7 @@ class Worker:
     lease: Lease | None = None
     doing: str = ""
     waiting: Asked | None = None
-    useless: bool = False
+    useless: str = ""
     status: int | None = None
     gone_at: float = 0.0
     ended_at: int | None = None
@@ -64,6 +64,13 @@ class Worker:
         how = "" if self.status is None else how_it_ended(self.status)
         told_to_end = self.status in _TOLD_TO_END
         return Death(how, self.ended_at, self.name, self.log, self.stack, self.doing, told_to_end)
+
+    def how_its_task_ended(self) -> str:
+        """In words, where it ended by itself."""
+        if self.task.status == "error":
+            error = self.task.exception()
+            return f"its task ended: {type(error).__name__}: {error}"
+        return "it lost its connection to this driver"
 
     def look(self, now: float, every: float) -> None:
         """See by its marker what it has in hand.
