@@ -131,7 +131,7 @@ def test_what_would_be_refused_is_said_in_the_same_words(log, out):
     set_parallel(None, {"accept_changes": True})
     plan = planned(runner, 20)
     assert plan.outlook.refusal == ""
-    assert "accepted change: config.beam" in str(plan)
+    assert "accepted: config.beam" in str(plan)
     set_parallel(None, {"resume": False})
     plan = planned(runner, 20)
     assert "there is a run; it would be set aside\n" in str(plan)
@@ -197,7 +197,9 @@ def test_the_code_that_was_edited_is_said(log, out, monkeypatch):
     codes = itertools.count()
     monkeypatch.setattr(Squares, "code_identity", lambda self: {"mine": str(next(codes))})
     runner = begun(log, out, 20, limit=7)
-    assert "edited since, for what is left: mine\n" in str(planned(runner, 20))
+    assert "1 module was edited since this run began or last went on: mine. " in str(
+        planned(runner, 20)
+    )
     done_by(runner, 20)
     os.remove(Path(log, "builds"))
     assert "would be refused" in str(planned(runner, 20))
