@@ -73,7 +73,7 @@ def sleep_deep(depth):
     ids=["asleep", "in C", "deep"],
 )
 def test_unit_that_hangs_is_ended_and_recorded(
-    log, out, cluster, monkeypatch, workers, hang, where
+    log, out, cluster, monkeypatch, caplog, workers, hang, where
 ):
     monkeypatch.setattr(stack, "LIMIT", DEADLINE)  # the machine may be slow
     set_parallel({"n_workers": workers, "unit_timeout": 0.5})
@@ -84,6 +84,7 @@ def test_unit_that_hangs_is_ended_and_recorded(
     assert "a larger `unit_timeout` (in `run:`; now 0.5 s)" in str(error)
     assert "Run the same again to retry just these" in str(error)
     assert "Traceback" not in str(error)
+    assert "killed by signal" not in caplog.text  # what ended it is told, and that once
     assert len(notes(log, "hung")) == 1  # its time is not given to it twice
     assert str(os.getpid()) not in notes(log, "hung")
     (failure,) = failure_log(out)
@@ -313,7 +314,7 @@ def test_crash_is_told_with_its_signal_and_log(log, out, two_workers, caplog, cr
             return Lines.forward(idx, **env)
 
     error = failing(lambda: Crashing(Provider(log), output_dir=out)(range(12)))
-    assert re.search(rf"worker \d {words}; what is left of its positions 5-5 is dealt", caplog.text)
+    assert re.search(rf"worker \d {words} with position 5 in hand", caplog.text)
     (failure,) = failure_log(out)
     assert failure["error"] == "WorkerKilled"
     assert re.search(words, failure["message"])

@@ -203,10 +203,9 @@ class Driver:
             # A nanny that is silent went down with its job: for no item's fault.
             if self.watch is None or worker.status is not None:
                 in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
-            logger.warning(
-                "worker %s %s; what is left of its positions %d-%d is dealt again",
-                worker.name, worker.death.how or "died", worker.lease.first, worker.lease.stop - 1,
-            )  # fmt: skip
+            if worker.ended_at is None:  # else it is told already
+                how = worker.death.how or "died"
+                logger.warning("worker %s %s with %s in hand", worker.name, how, worker.lease.told)
             self.run.lost(worker.lease, in_flight, worker.death)
         if worker.marker:
             remove_marker(worker.marker)
