@@ -14,6 +14,8 @@ from espnet3.parallel.worker.nanny import how_it_ended
 _TOLD_TO_END = {128 + signal.SIGTERM, -signal.SIGTERM}
 """Statuses of a worker that somebody sent SIGTERM: with its own handler, or before it had one."""
 
+END_AGAIN = 30.0  # seconds between two tries to end a worker
+
 
 @dataclass
 class Worker:
@@ -57,6 +59,7 @@ class Worker:
     _unit: tuple[int | None, int | None] = (None, None)
     _since: float = 0.0
     _looked: float = 0.0
+    _end_again_at: float = 0.0
 
     @property
     def death(self) -> Death:
@@ -89,8 +92,13 @@ class Worker:
         self.seconds = now - self._since
 
     def is_stuck(self, limit: float) -> bool:
-        """Whether its unit has been in hand for longer than `limit` seconds; true only once."""
-        if self.position is None or self.seconds <= limit or self.ended_at is not None:
+        """Whether its unit has been in hand for longer than `limit` seconds, and it is to be ended.
+
+        True once, and again if it lives on: its nanny may not have been reached.
+        """
+        if self.position is None or self.seconds <= limit:
             return False
-        self.ended_at = self.position
+        if self.position == self.ended_at and self.seconds < self._end_again_at:
+            return False
+        self.ended_at, self._end_again_at = self.position, self.seconds + END_AGAIN
         return True
