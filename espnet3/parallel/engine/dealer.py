@@ -40,6 +40,12 @@ class Lease:
     seconds: float
     alone: bool = False
 
+    @property
+    def told(self) -> str:
+        """Its positions in words."""
+        last = self.stop - 1
+        return f"position {last}" if self.first == last else f"positions {self.first}-{last}"
+
 
 class Dealer:
     """Hands out the positions that are left and takes back what was not done.
