@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from espnet3.errors import ConfigError, RunFailed
+from espnet3.errors import ConfigError, RunFailed, RunStopped
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.directory import OpenRun, check_shards, own_run, seal
+from espnet3.parallel.engine.disk import is_no_items_fault, told
 from espnet3.parallel.engine.items import as_items
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.progress import duration
@@ -172,8 +173,8 @@ def _raise_if_failed(run: Run, items: Sequence[Any]) -> None:
 
 def _say_what_is_there(run: Run) -> None:
     done = len(run.coverage.accepted)
-    if run.over and done:
-        logger.info("all %d items were done before; merging them again", done)
+    if done == run.plan.n_positions:
+        logger.info("all %d items were done before; merging them", done)
     elif done:
         logger.info("%d of %d items were done before", done, run.plan.n_positions)
 
@@ -183,11 +184,14 @@ def _merge(runner: Runner, owned: OpenRun, resumes: bool) -> Any:
     try:
         value = runner.merge(shard_dirs)
     except Exception as error:
-        error.add_note(
+        note = (
             f"Raised by {type(runner).__name__}.merge, when the items were done. They are kept in "
             f"{owned.run_dir}; the next call{unless_resuming(resumes)} does none of them again, it "
             "merges."
         )
+        if is_no_items_fault(error):
+            raise RunStopped(f"{told(error, owned.run_dir)}.\n{note}") from error
+        error.add_note(note)
         raise
     seal(owned)
     failed, n = owned.ledger.coverage.failed, owned.manifest.positions

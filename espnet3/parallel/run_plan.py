@@ -80,7 +80,7 @@ class RunPlan:
             more = ", ..." if len(outlook.quarantined) > _NAMED else ""
             yield (
                 f"not tried again before max_kills is raised: {len(outlook.quarantined)} "
-                f"({', '.join(names)}{more})"
+                f"({', '.join(names)}{more}); only `on_error: skip` publishes without them"
             )
         if not outlook.left:
             yield "left: nothing" + (" (finished; it is merged again)" if outlook.finished else "")

@@ -128,9 +128,22 @@ def deferred(when: str) -> Iterator[Interruption]:
         with outer.answered(_nothing, when):
             yield outer
         return
-    with caught() as own, own.answered(_nothing, when):
-        yield own
-    own.raise_if_any()
+    with caught() as own:
+        own.signal = before = _ending_by()
+        with own.answered(_nothing, when):
+            yield own
+    if before is None:
+        own.raise_if_any()
+
+
+def _ending_by() -> int | None:
+    """The signal for which this thread is ending already, with what it has begun to close."""
+    error = sys.exc_info()[1]
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code - 128 if error.code - 128 in _REASONS else None
+    return None
 
 
 def _nothing() -> None:

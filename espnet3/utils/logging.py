@@ -9,6 +9,7 @@ import platform
 import shlex
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -53,16 +54,40 @@ def stage_log(path: Path, header: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(header)
-        handler = logging.FileHandler(path, mode="a", encoding="utf-8", errors="backslashreplace")
+        handler = _StageFile(path, mode="a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(f"{path}: the stage's log cannot be written: {error}") from error
     handler.setFormatter(logging.Formatter(_FILE_FORMAT))
-    with _attached(handler, logging.INFO):
+    try:
+        with _attached(handler, logging.INFO):
+            try:
+                yield
+            except BaseException as error:
+                _write_traceback(handler, error)
+                raise
+    finally:
+        if handler.refused is not None:
+            logger.warning("%s is not complete: %s", path, handler.refused.strerror)
+
+
+class _StageFile(logging.FileHandler):
+    """A log on a disk that may be full: what the stage has to say about that must be seen."""
+
+    refused: OSError | None = None
+    """Why something could not be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self.refused = self.refused or error
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
         try:
-            yield
-        except BaseException as error:
-            _write_traceback(handler, error)
-            raise
+            super().close()
+        except OSError as error:
+            self.refused = self.refused or error
 
 
 def stage_header(

@@ -135,7 +135,7 @@ def test_refused_jobs_are_an_error_at_once_in_the_schedulers_words(log, out, opt
 
 
 def test_unset_walltime_is_the_limit_of_the_partition(log, out):
-    from espnet3.parallel.backends.jobqueue import job_script
+    from espnet3.parallel.backends.job_script import job_script
 
     for partition, limit in {"one": "2:00", "cpu": "1-00:00:00", None: "1-00:00:00"}.items():
         script = job_script("slurm", {"memory": "1GB", "queue": partition}, out)
@@ -298,7 +298,7 @@ def test_killed_driver_leaves_no_job_and_is_resumed(log, out, start_driver, reco
 
 def test_script_that_is_shown_is_the_one_that_slurm_has(log, tmp_path):
     from espnet3.parallel.backends import preview
-    from espnet3.parallel.backends.jobqueue import DRIVER
+    from espnet3.parallel.backends.job_script import DRIVER
     from espnet3.parallel.clusters import open_cluster
     from espnet3.parallel.config import RunConfig, parse_parallel
 

@@ -187,6 +187,21 @@ def test_a_changed_item_list_is_never_accepted(
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
 
+def test_a_start_that_a_damaged_ledger_refuses_changes_nothing(tmp_path: Path) -> None:
+    """Found by a random life: it had mended the other files first."""
+    for first in (0, 2):
+        with own(tmp_path) as run:
+            accept(run, first, first + 1)
+    ledger = tmp_path / "ledger.1.jsonl"
+    ledger.write_bytes(b"#" * ledger.stat().st_size)
+    (tmp_path / "config.yaml").write_bytes(b"garbage")
+    shutil.rmtree(tmp_path / "logs")
+    before = {p.name: p.is_dir() or p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(LedgerError), own(tmp_path):
+        pass
+    assert {p.name: p.is_dir() or p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', '{"version": 99}'])
 def test_a_damaged_manifest_is_refused_until_told_to_start_over(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)

@@ -4,13 +4,13 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from drivers import await_that
 from workloads import Lines, Provider, note, notes
 
-from espnet3.parallel.parallel import set_parallel
+from espnet3.parallel.parallel import parallel_session, set_parallel
 
 out, log, n_items, parallel = sys.argv[1:]
 
@@ -40,7 +40,9 @@ if __name__ == "__mp_main__":  # in a worker
 
 if __name__ == "__main__":
     set_parallel(json.loads(parallel))
+    session = parallel_session() if Path(log, "session").exists() else nullcontext()
     try:
-        Lines(OneIsHeld(log), output_dir=out)(range(int(n_items)))
+        with session:
+            Lines(OneIsHeld(log), output_dir=out)(range(int(n_items)))
     except KeyboardInterrupt:
         sys.exit(130)

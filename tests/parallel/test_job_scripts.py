@@ -14,7 +14,8 @@ from espnet3.errors import ConfigError
 from espnet3.parallel import clusters
 from espnet3.parallel.backends import jobqueue, preview, queues, ssh_options, walltime
 from espnet3.parallel.backends.environment import THREAD_VARIABLES
-from espnet3.parallel.backends.jobqueue import SCHEDULERS, job_script
+from espnet3.parallel.backends.job_script import DRIVER, job_script
+from espnet3.parallel.backends.jobqueue import SCHEDULERS
 from espnet3.parallel.backends.ssh import ssh_command
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
 from espnet3.parallel.worker.entry import _parser
@@ -330,7 +331,7 @@ def test_the_script_that_is_shown_is_the_one_that_is_submitted(env, tmp_path, su
     cluster = clusters.start_cluster(config, tmp_path / "logs")
     address = cluster.scheduler_address.partition("://")[2]
     cluster.close()
-    text = submitted.read_text().replace(address, jobqueue.DRIVER)
+    text = submitted.read_text().replace(address, DRIVER)
     text = re.sub(r"/\.tls-\w+/", "/.tls-<key>/", text)
     if env == "oar":  # the lines that are directives come as options
         lines = shown.text.splitlines()
@@ -361,9 +362,7 @@ def test_one_command_is_shown_for_each_host_that_ssh_reaches(tmp_path, monkeypat
         "command that starts worker ssh-2 on c",
     ]
     defaults = {**ssh_options.DEFAULTS, **given}
-    assert shlex.split(shown[1].text) == ssh_command(
-        "b", f"tls://{jobqueue.DRIVER}", "ssh-1", defaults
-    )
+    assert shlex.split(shown[1].text) == ssh_command("b", f"tls://{DRIVER}", "ssh-1", defaults)
 
 
 def test_local_workers_have_variables_alone(monkeypatch, tmp_path):

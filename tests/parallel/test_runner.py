@@ -24,7 +24,7 @@ from workloads import (
     tell,
 )
 
-from espnet3.errors import ConfigError, RunFailed
+from espnet3.errors import ConfigError, RunFailed, RunStopped
 from espnet3.parallel.base_runner import BaseRunner, concatenate_shard_files
 from espnet3.parallel.parallel import parallel_session, set_parallel
 
@@ -456,6 +456,43 @@ def test_failing_merge_can_be_tried_again(log, out):
     (log / "mended").touch()
     assert runner(range(4)) == 14
     assert forwards(log) == [0, 1, 2, 3]
+
+
+def test_full_disk_at_the_merge_is_told_as_that(log, out):
+    class OnFullDisk(Lines):
+        def merge(self, shard_dirs):
+            with Path("/dev/full" if not (log / "mended").exists() else "/dev/null").open("w") as f:
+                f.write("text")
+            return super().merge(shard_dirs)
+
+    runner = OnFullDisk(Provider(log), output_dir=out)
+    with pytest.raises(RunStopped) as caught:
+        runner(range(4))
+    assert str(caught.value) == (
+        f"{out}: No space left on device. The disk is full: make room.\nRaised by "
+        f"OnFullDisk.merge, when the items were done. They are kept in {out}; the next call does "
+        "none of them again, it merges."
+    )
+    assert isinstance(caught.value.__cause__, OSError)
+    (log / "mended").touch()
+    assert runner(range(4)) == lines_of(range(4))
+    assert forwards(log) == [0, 1, 2, 3]
+
+
+def test_what_is_there_is_told_as_it_is(log, out, caplog):
+    caplog.set_level("INFO")
+    runner = Lines(Provider(log), output_dir=out)
+
+    def told(limit=None):
+        caplog.clear()
+        with parallel_session(run={"limit": limit}):
+            runner(range(6))
+        return [message for message in caplog.messages if "done before" in message]
+
+    assert told(limit=3) == []
+    assert told(limit=3) == ["3 of 6 items were done before"]
+    assert told() == ["3 of 6 items were done before"]
+    assert told() == ["all 6 items were done before; merging them"]
 
 
 def test_removed_shard_is_noticed_and_done_again(log, out):

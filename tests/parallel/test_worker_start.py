@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from drivers import DEADLINE, await_that, drivers, running_of
-from workloads import forwards, lines_of, notes
+from workloads import forwards, lines_of, notes, tell
 
 
 @pytest.fixture
@@ -93,6 +93,24 @@ def test_second_ctrl_c_while_workers_leave_ends_quietly_and_leaves_none(log, out
         assert noise not in said(log)
     assert start_driver(6, n_workers=1).wait(DEADLINE) == 0
     assert forwards(log) == list(range(6))
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_ctrl_c_while_a_session_is_closed_for_a_signal_ends_at_once(log, start_driver, first):
+    (log / "session").touch()
+    (log / "hold.builds").touch()
+    tell(log, 3, "hold")
+    driver = start_driver(6, n_workers=2)
+    await_that(lambda: len(notes(log, "held")) == 2, driver)
+    os.kill(driver.pid, first)
+    await_that(lambda: "Stopping after the items in hand" in said(log))
+    tell(log, 3, None)
+    await_that(lambda: "goes on there" in said(log))
+    os.kill(driver.pid, signal.SIGINT)
+    assert driver.wait(DEADLINE) == 130
+    assert said(log).count("Stopping ") == 1
+    assert "Traceback" not in said(log)
+    await_that(lambda: not running_of(driver))
 
 
 def test_driver_that_is_killed_leaves_no_warning(log, start_driver):

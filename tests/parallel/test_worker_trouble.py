@@ -73,7 +73,7 @@ def sleep_deep(depth):
     ids=["asleep", "in C", "deep"],
 )
 def test_unit_that_hangs_is_ended_and_recorded(
-    log, out, cluster, monkeypatch, workers, hang, where
+    log, out, cluster, monkeypatch, caplog, workers, hang, where
 ):
     monkeypatch.setattr(stack, "LIMIT", DEADLINE)  # the machine may be slow
     set_parallel({"n_workers": workers, "unit_timeout": 0.5})
@@ -84,6 +84,7 @@ def test_unit_that_hangs_is_ended_and_recorded(
     assert "a larger `unit_timeout` (in `run:`; now 0.5 s)" in str(error)
     assert "Run the same again to retry just these" in str(error)
     assert "Traceback" not in str(error)
+    assert "killed by signal" not in caplog.text  # what ended it is told, and that once
     assert len(notes(log, "hung")) == 1  # its time is not given to it twice
     assert str(os.getpid()) not in notes(log, "hung")
     (failure,) = failure_log(out)
@@ -235,6 +236,34 @@ def test_env_that_takes_long_to_build_is_told(log, out, two_workers, impatient, 
     assert Lines(Slow(log), output_dir=out)(range(8)) == lines_of(range(8))
 
 
+def test_worker_that_could_not_be_ended_is_ended_again(log, monkeypatch):
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(lookout, "time", clock)
+    ended = []  # and lost on the way: the worker lives on
+    client = SimpleNamespace(run=lambda *args, **options: ended.append(clock.now))
+    run = SimpleNamespace(
+        config=RunConfig(unit_timeout=10.0),
+        coverage=SimpleNamespace(longest=1.0),
+        name_of="utt{}".format,
+        run_dir=log,
+    )
+    looking = lookout.Lookout(run, client)
+    marker = Marker(log / "inflight.0")
+    marker.begin_lease(0)
+    workers = {"0": Worker(None, marker=str(log / "inflight.0"), lease=Lease(0, 0, 9, 60.0))}
+
+    def look_on(position, seconds):
+        ended.clear()
+        marker.cells[0] = position + 1
+        for _ in range(seconds):
+            clock.now += 1.0
+            looking.look(workers)
+        return [t - clock.now + seconds for t in ended]
+
+    assert look_on(position=3, seconds=60) == [12.0, 42.0]
+    assert look_on(position=4, seconds=20) == [12.0], "another unit of it that hangs"
+
+
 def test_only_what_is_long_for_this_run_is_told_and_ever_less_often(log, monkeypatch, caplog):
     clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(lookout, "time", clock)
@@ -313,7 +342,7 @@ def test_crash_is_told_with_its_signal_and_log(log, out, two_workers, caplog, cr
             return Lines.forward(idx, **env)
 
     error = failing(lambda: Crashing(Provider(log), output_dir=out)(range(12)))
-    assert re.search(rf"worker \d {words}; what is left of its positions 5-5 is dealt", caplog.text)
+    assert re.search(rf"worker \d {words} with position 5 in hand", caplog.text)
     (failure,) = failure_log(out)
     assert failure["error"] == "WorkerKilled"
     assert re.search(words, failure["message"])

@@ -46,6 +46,16 @@ def test_unwritable_log_is_a_config_error(tmp_path):
         pass
 
 
+def test_full_disk_does_not_hide_what_ended_the_stage(tmp_path, capsys):
+    log = tmp_path / "x.log"
+    log.symlink_to("/dev/full")
+    with pytest.raises(KeyError, match="odd one"), console_log(), stage_log(log, ""):
+        raise KeyError("odd one")
+    console = capsys.readouterr().err
+    assert f"{log} is not complete: No space left on device" in console
+    assert "Traceback" not in console
+
+
 def test_header_holds_versions_command_and_masked_configs():
     header = stage_header(
         "stage infer of ASR",

@@ -6,10 +6,10 @@ import re
 import subprocess
 
 from espnet3.errors import ConfigError
+from espnet3.parallel.worker.settings import VISIBLE_GPUS
 
 logger = logging.getLogger(__name__)
 
-VARIABLE = "CUDA_VISIBLE_DEVICES"
 ASK = ("nvidia-smi", "-L")
 _DEVICE = re.compile(r"^(?P<slice>\s+)?.*\(UUID: (?P<uuid>[^)]+)\)")
 
@@ -42,16 +42,16 @@ def visible_gpus() -> tuple[list[str], str]:
     Where the variable is not set they are named by UUID: the numbers of `nvidia-smi` and of CUDA
     may differ. A GPU that is cut into MIG slices counts as its slices.
     """
-    given = os.environ.get(VARIABLE)
+    given = os.environ.get(VISIBLE_GPUS)
     if given is not None:
         names = [name.strip() for name in given.split(",")]
         # CUDA ignores what follows the first name that is none.
         ends = (i for i, name in enumerate(names) if name in ("", "-1", "NoDevFiles"))
-        return names[: next(ends, len(names))], f"{VARIABLE}={given}"
+        return names[: next(ends, len(names))], f"{VISIBLE_GPUS}={given}"
     try:
         said = subprocess.run(ASK, capture_output=True, text=True, timeout=60.0, check=True)
     except FileNotFoundError:
-        return [], f"{VARIABLE} is not set, and there is no {ASK[0]}"
+        return [], f"{VISIBLE_GPUS} is not set, and there is no {ASK[0]}"
     except (OSError, subprocess.SubprocessError) as error:
         words = getattr(error, "stderr", None) or getattr(error, "stdout", None) or error
         return [], f"{' '.join(ASK)}: {str(words).strip()}"

@@ -18,11 +18,7 @@ from typing import Any
 from espnet3.errors import ConfigError
 from espnet3.parallel.backends import queues, walltime
 from espnet3.parallel.backends.environment import shell_lines
-from espnet3.parallel.credentials import KeyFiles
 from espnet3.parallel.wording import nearest, shown
-
-DRIVER = "<driver>:<port>"
-"""Stands for the driver's address, which nobody knows before it listens."""
 
 ENTRY = "espnet3.parallel.worker.entry"
 
@@ -266,26 +262,6 @@ def _walltime(env: str, given: Mapping[str, Any]) -> str | None:
         # Slurm's own word for it is 0; elsewhere no directive means no limit.
         return "0" if env == "slurm" else None
     return limit
-
-
-def job_script(env: str, options: Mapping[str, Any], logs: Path, secure: bool = True) -> str:
-    """The job script of one worker, but for the driver's address and the name of the TLS key."""
-    from espnet3.parallel.backends.job import job_class
-
-    given = job_options(env, options, logs)
-    place = Path(given.pop("shared_temp_directory", logs))
-    for key in ("scheduler_options", "silence_logs"):
-        given.pop(key, None)
-    if secure:
-        given |= {"security": KeyFiles.stand_in(place).security(), "protocol": "tls"}
-    job = job_class(env, None)(driver_address(secure), f"{env}-0", **given)
-    script: str = job.job_script()
-    return script
-
-
-def driver_address(secure: bool) -> str:
-    """A stand-in for it."""
-    return f"{'tls' if secure else 'tcp'}://{DRIVER}"
 
 
 def _dask_config(env: str, key: str) -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet3.parallel.backends import gpus, jobqueue, kube_options, local, ssh_options
+from espnet3.parallel.backends.job_script import driver_address, job_script
 from espnet3.parallel.config import ParallelConfig, RunConfig
 from espnet3.parallel.config_check import LOCAL
 
@@ -60,7 +61,7 @@ def _local(parallel: ParallelConfig, run: RunConfig) -> Start:
 def _batch(parallel: ParallelConfig, logs: Path) -> Start:
     env, n = parallel.env, parallel.n_workers
     jobqueue.check_commands(env)
-    script = jobqueue.job_script(env, parallel.options, logs, parallel.secure)
+    script = job_script(env, parallel.options, logs, parallel.secure)
     command = jobqueue.cluster_class(env).job_cls.submit_command.split()[0]
     how = f"its #OAR lines as options of {command}" if env == "oar" else f"by {command}"
     others = _likewise([f"{env}-{i}" for i in range(1, n)])
@@ -72,7 +73,7 @@ def _ssh(parallel: ParallelConfig, logs: Path) -> Iterator[Start]:
 
     ssh_options.check(parallel.options)
     options = with_defaults(parallel.options, logs)
-    hosts, driver = options["hosts"], jobqueue.driver_address(parallel.secure)
+    hosts, driver = options["hosts"], driver_address(parallel.secure)
     for number, host in enumerate(hosts[: parallel.n_workers]):
         names = [f"ssh-{i}" for i in range(number, parallel.n_workers, len(hosts))]
         what = f"command that starts worker {names[0]} on {host}{_likewise(names[1:])}"
@@ -86,7 +87,7 @@ def _kube(parallel: ParallelConfig, logs: Path) -> Start:
 
     kube_options.check(parallel.options)
     options = kube_options.with_defaults(parallel.options, logs)
-    driver = jobqueue.driver_address(parallel.secure)
+    driver = driver_address(parallel.secure)
     cluster = "espnet3-<cluster>"
     name, *others = [f"{cluster}-{i}" for i in range(parallel.n_workers)]
     pod = worker_pod(name, driver, options, cluster)

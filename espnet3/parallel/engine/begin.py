@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import (
     CONFIG,
@@ -70,41 +71,59 @@ def go_on(
         IdentityChanged: if it is over other items, or was made with another setup that is not
             accepted, or is finished and was made by other code.
         OwnershipLost: from `check`, if another driver has the lock by now.
+        LedgerError: if a ledger is damaged.
     """
-    manifest.check_items(items, run_dir)
     new_files = manifest.new_files(identity)
     known = {key: value for key, value in identity.items() if key not in new_files}
-    edited = manifest.edited(code)
-    if accept_changes:
-        for line in manifest.changes(known, run_dir):
-            logger.warning("accepted: %s", line)
-        if edited:
-            logger.warning("accepted: edited code of %s", some_of(edited))
-    else:
-        manifest.check_identity(known, run_dir)
-        if edited:
-            _check_code(manifest, run_dir, edited)
-    if new_files and not read_coverage(run_dir, manifest.run_id).accepted:
+
+    def coverage() -> Coverage:
+        return read_coverage(run_dir, manifest.run_id)
+
+    for line in compare(manifest, run_dir, items, known, code, accept_changes, coverage):
+        logger.warning("%s", line)
+    if new_files and not coverage().accepted:
         known = dict(identity)  # later they may well be what the run itself writes
     now = manifest.with_identity(known, code)
     if now != manifest or not now.has_config(run_dir):
+        coverage()  # a damaged ledger refuses this start, and then nothing is to be changed
         now.write(run_dir, known, check)
     return now
 
 
-def _check_code(manifest: Manifest, run_dir: Path, edited: Sequence[str]) -> None:
-    """Editing code is how a bad item is mended, but results that are published do not follow.
+def compare(
+    manifest: Manifest,
+    run_dir: Path,
+    items: Sequence[Any],
+    known: Mapping[str, Any],
+    code: Mapping[str, str] | None,
+    accept_changes: bool,
+    coverage: Callable[[], Coverage],
+) -> list[str]:
+    """What a start warns of that goes on with the run there.
+
+    Editing code is how a bad item is mended, but results that are published do not follow.
+
+    Args:
+        known: the identity, without `manifest.new_files`.
+        coverage: reads what is done; it is asked only if code was edited.
 
     Raises:
-        IdentityChanged: if the run is finished.
+        IdentityChanged: as `go_on` says.
     """
-    coverage = read_coverage(run_dir, manifest.run_id)
-    if coverage.sealed and not coverage.failed:
+    manifest.check_items(items, run_dir)
+    edited = manifest.edited(code)
+    if accept_changes:
+        lines = [f"accepted: {line}" for line in manifest.changes(known, run_dir)]
+        return [*lines, f"accepted: edited code of {some_of(edited)}"] if edited else lines
+    manifest.check_identity(known, run_dir)
+    if not edited:
+        return []
+    found = coverage()
+    if found.sealed and not found.failed:
         raise code_changed(run_dir, edited)
-    logger.warning(
-        "%s edited since this run began or last went on: %s. What is done stays (%d items), the "
-        "rest is done with the new code (`run: {resume: false}` does all with it)",
-        "1 module was" if len(edited) == 1 else f"{len(edited)} modules were",
-        some_of(edited),
-        len(coverage.accepted),
-    )
+    modules = "1 module was" if len(edited) == 1 else f"{len(edited)} modules were"
+    return [
+        f"{modules} edited since this run began or last went on: {some_of(edited)}. What is done "
+        f"stays ({len(found.accepted)} items), the rest is done with the new code (`run: {{resume: "
+        "false}` does all with it)"
+    ]

@@ -40,6 +40,12 @@ class Lease:
     seconds: float
     alone: bool = False
 
+    @property
+    def told(self) -> str:
+        """Its positions in words."""
+        last = self.stop - 1
+        return f"position {last}" if self.first == last else f"positions {self.first}-{last}"
+
 
 class Dealer:
     """Hands out the positions that are left and takes back what was not done.
@@ -152,7 +158,7 @@ class Dealer:
     def _cut(self) -> tuple[int, int]:
         if self._cumulated is not None:
             return self._cut_by_seconds(self._cumulated)
-        first, stop = next(iter(self._free))
+        first, stop = self._free.first_range()
         share = 2 * self._workers if self._workers > 1 else 1
         return first, min(stop, first + len(self._free) // share)
 

@@ -104,7 +104,6 @@ def own_run(
         lock = OwnerLock.acquire(run_dir, overwrite=config.allow_overwrite_lock)
     try:
         with explained(run_dir):
-            (run_dir / "logs").mkdir(exist_ok=True)
             manifest = Manifest.read(run_dir) if resume else None
             if manifest is None:
                 manifest = Manifest.new(items, batch_size, identity, code)
@@ -116,6 +115,7 @@ def own_run(
             ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, lock.owner, lock.check)
         try:
             with explained(run_dir):
+                (run_dir / "logs").mkdir(exist_ok=True)
                 _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
                 _drop_missing(run_dir, manifest.run_id, ledger)
                 _retry_failed(ledger, config.max_kills)

@@ -8,9 +8,10 @@ from typing import Any
 from espnet3.errors import IdentityChanged, LedgerError
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
+from espnet3.parallel.engine.begin import compare
 from espnet3.parallel.engine.coverage import Coverage, shard_entries
 from espnet3.parallel.engine.ledger import read_coverage
-from espnet3.parallel.engine.manifest import Manifest, code_changed, some_of
+from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.owner import LONGEST_RECORD, decode, describe_process, is_dead, who
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
@@ -70,8 +71,11 @@ def look_ahead(
     except LedgerError as error:
         return Outlook(everything, refusal=str(error), owner=owner)
     finished = coverage.sealed and not coverage.failed
+    new_files = manifest.new_files(identity)
+    known = {key: value for key, value in identity.items() if key not in new_files}
+    accept = config.accept_changes
     try:
-        remarks = _check(manifest, run_dir, items, identity, code, config, finished)
+        remarks = compare(manifest, run_dir, items, known, code, accept, lambda: coverage)
     except IdentityChanged as error:
         return Outlook(everything, refusal=str(error), owner=owner)
     _apply_what_a_start_does(run_dir, manifest, coverage, plan)
@@ -86,37 +90,9 @@ def look_ahead(
         quarantined={p: str(failed[p].get("utterance", f"#{p}")) for p in sorted(bad)},
         forward_seconds=coverage.forward_seconds,
         finished=finished and len(coverage.accepted) == plan.n_positions,
-        remarks=remarks,
+        remarks=tuple(remarks),
         owner=owner,
     )
-
-
-def _check(
-    manifest: Manifest,
-    run_dir: Path,
-    items: Sequence[Any],
-    identity: Mapping[str, Any],
-    code: Mapping[str, str] | None,
-    config: RunConfig,
-    finished: bool,
-) -> tuple[str, ...]:
-    """What a start would warn of.
-
-    Raises:
-        IdentityChanged: if it would be refused.
-    """
-    manifest.check_items(items, run_dir)
-    new_files = manifest.new_files(identity)
-    identity = {key: value for key, value in identity.items() if key not in new_files}
-    edited = manifest.edited(code)
-    changes = manifest.changes(identity, run_dir)
-    if config.accept_changes:
-        return tuple(f"accepted change: {line}" for line in [*changes, *edited])
-    if changes:
-        manifest.check_identity(identity, run_dir)
-    if edited and finished:
-        raise code_changed(run_dir, edited)
-    return (f"edited since, for what is left: {some_of(edited)}",) if edited else ()
 
 
 def _apply_what_a_start_does(

@@ -38,6 +38,14 @@ class PositionSet:
         i = bisect_right(self._stops, first)
         return first < stop and i < len(self._starts) and self._starts[i] < stop
 
+    def first_range(self) -> tuple[int, int]:
+        """The lowest range.
+
+        Raises:
+            IndexError: if the set is empty.
+        """
+        return self._starts[0], self._stops[0]
+
     def range_at(self, position: int) -> tuple[int, int]:
         """The range that holds `position`.
 

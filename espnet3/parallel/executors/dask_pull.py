@@ -4,8 +4,8 @@ Pulling costs the driver a fraction of what a Dask task for each lease costs, an
 retrying and moving of tasks has nothing to act on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import cloudpickle
@@ -15,9 +15,12 @@ from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors.driver import Driver
 from espnet3.parallel.executors.hub import Hub, Interrupted
+from espnet3.parallel.executors.worker_state import Worker
 from espnet3.parallel.parallel import shared_cluster
 from espnet3.parallel.signals import Interruption, deferred
 from espnet3.parallel.worker.job import Job
+
+SEE_OFF = 2.0  # seconds that idle workers have to end their task
 
 
 def run_on_cluster(
@@ -67,7 +70,17 @@ def run_on_cluster(
         finally:
             driver.drain()
             hub.remove()
+            _see_off(driver.workers.values())
             driver.remove_markers()
+
+
+def _see_off(workers: Iterable[Worker]) -> None:
+    """Let the tasks of idle workers end: Dask is loud about those that its own end cuts off."""
+    from distributed import wait
+
+    tasks = [worker.task for worker in workers if worker.lease is None and not worker.useless]
+    with suppress(Exception):  # it may be the scheduler that is gone
+        wait(tasks, timeout=SEE_OFF)
 
 
 @contextmanager

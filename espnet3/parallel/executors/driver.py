@@ -4,13 +4,13 @@ import logging
 import math
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from espnet3.errors import ConfigError, EnvBuildError, RunStopped
+from espnet3.errors import RunStopped
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
@@ -43,10 +43,6 @@ NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run on this mac
 SAY_FIRST = 8.0  # seconds before the first of them about batch jobs
 WATCH_EVERY = 1.0  # seconds between two looks at what is known of batch jobs
 TELL_LIMIT = 10.0  # seconds that a nanny has to say how its worker ended; it may be gone, too
-
-
-class WorkerTraceback(Exception):
-    """Stands for an exception in a worker; its text is the traceback there."""
 
 
 @dataclass
@@ -83,7 +79,7 @@ class Driver:
             last_heard -= SAY_EVERY - SAY_FIRST
         while not self.run.over:
             now = time.monotonic()
-            if self.workers:
+            if self._has_able_workers:
                 last_seen = now
             elif self.watch is not None and self.watch.fatal:
                 raise RunStopped(self.watch.fatal)
@@ -102,7 +98,7 @@ class Driver:
             if self.hub.inbox.empty():
                 self.run.flush()
         if self.env_failure is not None and not self.env_built:
-            self._raise_env_failure(self.env_failure)
+            raise self.env_failure.as_exception(self.job.provider)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -115,7 +111,7 @@ class Driver:
             case Ended(address, key):
                 worker = self.workers.get(address)
                 if worker is not None and worker.task.key == key and not worker.useless:
-                    self._give_up(worker, f"the task of worker {worker.name or address} ended")
+                    self._give_up(worker, f"worker {worker.name}: {worker.how_its_task_ended()}")
             case Asked(address):
                 self._listen(event, self.workers.get(address))
             case Interrupted():
@@ -147,9 +143,10 @@ class Driver:
             case messages.Hello(name, marker, pid, log):
                 worker.name, worker.marker, worker.pid, worker.log = name, marker, pid, log
                 worker.doing = ""
-                self.env_built = True
+                if not self.env_built:
+                    self.env_built = True
+                    self._say_who_is_given_up(self.workers.values())
             case messages.EnvFailed() as failure:
-                worker.waiting = None
                 self.hub.reply(asked, None)
                 self.env_failure = self.env_failure or failure
                 what = "" if failure.is_stop else f"{self.job.provider} could not build its env in "
@@ -210,10 +207,9 @@ class Driver:
             # A nanny that is silent went down with its job: for no item's fault.
             if self.watch is None or worker.status is not None:
                 in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
-            logger.warning(
-                "worker %s %s; what is left of its positions %d-%d is dealt again",
-                worker.name, worker.death.how or "died", worker.lease.first, worker.lease.stop - 1,
-            )  # fmt: skip
+            if worker.ended_at is None:  # else it is told already
+                how = worker.death.how or "died"
+                logger.warning("worker %s %s with %s in hand", worker.name, how, worker.lease.told)
             self.run.lost(worker.lease, in_flight, worker.death)
         if worker.marker:
             remove_marker(worker.marker)
@@ -239,24 +235,26 @@ class Driver:
 
     def _give_up(self, worker: Worker, why: str) -> None:
         """Do without a worker whose process lives; the others go on while there are any."""
-        worker.useless = True
+        worker.useless, worker.waiting = why, None
         if worker.lease is not None:
             lease, worker.lease = worker.lease, None
-            self.run.lost(lease, None)
-        if all(other.useless for other in self.workers.values()):
+            self.run.lost(lease, None, replace(worker.death, how="its task ended"))
+        if not self._has_able_workers:
             # The error that ends the run tells the cause; it is to be told once.
-            self.run.stop(why if self.env_built else f"{self.job.provider} could not build its env")
+            no_env = self.env_failure is not None and not self.env_built
+            self.run.stop(f"{self.job.provider} could not build its env" if no_env else why)
         elif self.env_built:  # else all of them will most likely fail alike, and one error will do
-            logger.error("%s; the others go on without it", why)
+            self._say_who_is_given_up([worker])
+        self._feed()
 
-    def _raise_env_failure(self, failure: messages.EnvFailed) -> NoReturn:
-        if failure.is_config:
-            raise ConfigError(failure.error)
-        if failure.is_stop:
-            raise RunStopped(failure.error)
-        raise EnvBuildError(
-            f"{self.job.provider} could not build its env in worker {failure.name}: {failure.error}"
-        ) from WorkerTraceback(failure.traceback)
+    def _say_who_is_given_up(self, workers: Iterable[Worker]) -> None:
+        for worker in workers:
+            if worker.useless:
+                logger.error("%s; the others go on without it", worker.useless)
+
+    @property
+    def _has_able_workers(self) -> bool:
+        return any(not worker.useless for worker in self.workers.values())
 
     def kill_workers(self) -> None:
         """End the local workers and what they have started, in the middle of whatever they do."""
@@ -285,7 +283,7 @@ class Driver:
                 remove_marker(worker.marker)
 
     def _say_what_is_waited_for(self) -> None:
-        if not self.workers:
+        if not self._has_able_workers:
             why = self.watch.waited_for() if self.watch is not None else "there is none"
             logger.warning("waiting for a worker: %s", why)
         elif not any(worker.lease for worker in self.workers.values()):

@@ -22,8 +22,11 @@ class Headcount:
         """Look at how much is left, and at who waits for it."""
         needed = self.run.n_workers_needed
         self.watch.want(needed)
+        wanted = max(needed, self.watch.minimum)
+        if len(workers) <= wanted:  # nearly always: this is asked at every report
+            return
         staying = {at: worker for at, worker in workers.items() if not worker.sent_home}
-        excess = len(staying) - max(needed, self.watch.minimum)
+        excess = len(staying) - wanted
         idle = [at for at, worker in staying.items() if worker.waiting is not None]
         going = idle[: max(0, excess)]
         if going:

@@ -6,8 +6,13 @@ from typing import Any
 
 import cloudpickle
 
+from espnet3.errors import ConfigError, EnvBuildError, ESPnet3Error, RunStopped
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
+
+
+class WorkerTraceback(Exception):
+    """Stands for an exception in a worker; its text is the traceback there."""
 
 
 def pull_operation(token: str) -> str:
@@ -48,6 +53,21 @@ class EnvFailed:
     """What was built does not fit, or is nothing that can be: the user's to correct."""
     is_stop: bool = False
     """It is not the env: the worker cannot work in the run directory (a full disk)."""
+
+    def as_exception(self, provider: str) -> ESPnet3Error:
+        """What ends a run where no worker could build it.
+
+        Args:
+            provider: the class that was to.
+        """
+        if self.is_config:
+            return ConfigError(self.error)
+        if self.is_stop:
+            return RunStopped(self.error)
+        what = f"{provider} could not build its env in worker {self.name}: {self.error}"
+        error = EnvBuildError(what)
+        error.__cause__ = WorkerTraceback(self.traceback)
+        return error
 
 
 @dataclass(frozen=True)

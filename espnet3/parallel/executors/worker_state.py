@@ -14,6 +14,8 @@ from espnet3.parallel.worker.nanny import how_it_ended
 _TOLD_TO_END = {128 + signal.SIGTERM, -signal.SIGTERM}
 """Statuses of a worker that somebody sent SIGTERM: with its own handler, or before it had one."""
 
+END_AGAIN = 30.0  # seconds between two tries to end a worker
+
 
 @dataclass
 class Worker:
@@ -29,7 +31,7 @@ class Worker:
         doing: what it does while it has none, in words; "" if it just waits.
         waiting: its question that is not answered yet.
         sent_home: it was told to leave, as there is nothing more to do.
-        useless: the process lives, but it takes no leases: it has no env.
+        useless: why it takes no leases though its process lives, in words; "" if it takes them.
         status: with which its process ended, if that is known.
         gone_at: when the scheduler missed it (monotonic seconds).
         ended_at: the position for whose unit's long time the driver ended it.
@@ -48,7 +50,7 @@ class Worker:
     doing: str = ""
     waiting: Asked | None = None
     sent_home: bool = False
-    useless: bool = False
+    useless: str = ""
     status: int | None = None
     gone_at: float = 0.0
     ended_at: int | None = None
@@ -59,6 +61,7 @@ class Worker:
     _unit: tuple[int | None, int | None] = (None, None)
     _since: float = 0.0
     _looked: float = 0.0
+    _end_again_at: float = 0.0
 
     @property
     def death(self) -> Death:
@@ -66,6 +69,13 @@ class Worker:
         how = "" if self.status is None else how_it_ended(self.status)
         told_to_end = self.status in _TOLD_TO_END
         return Death(how, self.ended_at, self.name, self.log, self.stack, self.doing, told_to_end)
+
+    def how_its_task_ended(self) -> str:
+        """In words, where it ended by itself."""
+        if self.task.status == "error":
+            error = self.task.exception()
+            return f"its task ended: {type(error).__name__}: {error}"
+        return "it lost its connection to this driver"
 
     def look(self, now: float, every: float) -> None:
         """See by its marker what it has in hand.
@@ -84,8 +94,13 @@ class Worker:
         self.seconds = now - self._since
 
     def is_stuck(self, limit: float) -> bool:
-        """Whether its unit has been in hand for longer than `limit` seconds; true only once."""
-        if self.position is None or self.seconds <= limit or self.ended_at is not None:
+        """Whether its unit has been in hand for longer than `limit` seconds, and it is to be ended.
+
+        True once, and again if it lives on: its nanny may not have been reached.
+        """
+        if self.position is None or self.seconds <= limit:
             return False
-        self.ended_at = self.position
+        if self.position == self.ended_at and self.seconds < self._end_again_at:
+            return False
+        self.ended_at, self._end_again_at = self.position, self.seconds + END_AGAIN
         return True

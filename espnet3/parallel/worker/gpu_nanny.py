@@ -8,8 +8,8 @@ from typing import Any
 
 from distributed.core import Status
 
-from espnet3.parallel.backends.gpus import VARIABLE
 from espnet3.parallel.worker.nanny import LeaseNanny
+from espnet3.parallel.worker.settings import VISIBLE_GPUS
 
 _locks: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock]"
 _locks = weakref.WeakKeyDictionary()
@@ -38,15 +38,15 @@ class GpuNanny(LeaseNanny):
         # A process is given the variables that this one has just then: one start at a time.
         lock = _locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         async with lock:
-            before = os.environ.get(VARIABLE)
-            os.environ[VARIABLE] = self._device
+            before = os.environ.get(VISIBLE_GPUS)
+            os.environ[VISIBLE_GPUS] = self._device
             starting = asyncio.ensure_future(super()._start_process())
             try:
                 while not starting.done() and not self.pid:
                     await asyncio.sleep(0.005)
             finally:
                 if before is None:
-                    os.environ.pop(VARIABLE, None)
+                    os.environ.pop(VISIBLE_GPUS, None)
                 else:
-                    os.environ[VARIABLE] = before
+                    os.environ[VISIBLE_GPUS] = before
         return await starting

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+"""The variable that tells CUDA which GPUs a process may see."""
+
 WORKER_SETTINGS: dict[str, Any] = {
     # A daemonic process may have no children, but DataLoader workers are some.
     "distributed.worker.daemon": False,

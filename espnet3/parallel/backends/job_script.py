@@ -1,0 +1,30 @@
+"""The script of a batch job, for people: nothing is submitted."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from espnet3.parallel.backends.job import job_class
+from espnet3.parallel.backends.jobqueue import job_options
+from espnet3.parallel.credentials import KeyFiles
+
+DRIVER = "<driver>:<port>"
+"""Stands for the driver's address, which nobody knows before it listens."""
+
+
+def job_script(env: str, options: Mapping[str, Any], logs: Path, secure: bool = True) -> str:
+    """The job script of one worker, but for the driver's address and the name of the TLS key."""
+    given = job_options(env, options, logs)
+    place = Path(given.pop("shared_temp_directory", logs))
+    for key in ("scheduler_options", "silence_logs"):
+        given.pop(key, None)
+    if secure:
+        given |= {"security": KeyFiles.stand_in(place).security(), "protocol": "tls"}
+    job = job_class(env, None)(driver_address(secure), f"{env}-0", **given)
+    script: str = job.job_script()
+    return script
+
+
+def driver_address(secure: bool) -> str:
+    """A stand-in for it."""
+    return f"{'tls' if secure else 'tcp'}://{DRIVER}"
