@@ -17,7 +17,7 @@ from espnet3.parallel.parallel import reset_parallel
 
 LABS = Path(__file__).with_name("labs")
 WORKLOADS = Path(__file__).parents[1] / "parallel"
-sys.path.insert(0, str(WORKLOADS))
+sys.path[:0] = [str(WORKLOADS), str(Path(__file__).parent)]
 
 CONFIGURED = {
     "slurm": (

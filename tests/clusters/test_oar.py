@@ -5,6 +5,7 @@ import time
 
 import pytest
 from drivers import DEADLINE, await_that
+from recipe import assert_same_results
 from workloads import Lines, Provider, forwards, lines_of, notes, tell
 
 from espnet3.errors import RunStopped
@@ -56,6 +57,10 @@ def test_same_bytes_as_a_local_run(log, out, record_property):
     assert forwards(log) == [*range(60)]
     first = min(path.stat().st_ctime for path in out.glob("split.*"))
     record_property("seconds from call to first shard", round(first - began, 1))
+
+
+def test_recipe_has_the_same_results_when_its_parallel_block_names_oar(tmp_path):
+    assert_same_results(tmp_path, oar())
 
 
 @pytest.mark.parametrize(
