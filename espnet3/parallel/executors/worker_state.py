@@ -31,6 +31,7 @@ class Worker:
         sent_home: it was told to leave, as there is nothing more to do.
         useless: the process lives, but it takes no leases: it has no env.
         status: with which its process ended, if that is known.
+        how: it ended, in words; "" if they say no more than the status.
         gone_at: when the scheduler missed it (monotonic seconds).
         ended_at: the position for whose unit's long time the driver ended it.
         stack: where it was then, as `worker.stack` tells it; "" if unknown.
@@ -50,6 +51,7 @@ class Worker:
     sent_home: bool = False
     useless: bool = False
     status: int | None = None
+    how: str = ""
     gone_at: float = 0.0
     ended_at: int | None = None
     stack: str = ""
@@ -63,7 +65,7 @@ class Worker:
     @property
     def death(self) -> Death:
         """What is known of its end."""
-        how = "" if self.status is None else how_it_ended(self.status)
+        how = self.how or ("" if self.status is None else how_it_ended(self.status))
         told_to_end = self.status in _TOLD_TO_END
         return Death(how, self.ended_at, self.name, self.log, self.stack, self.doing, told_to_end)
 
