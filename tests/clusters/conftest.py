@@ -17,7 +17,7 @@ from espnet3.parallel.parallel import reset_parallel
 
 LABS = Path(__file__).with_name("labs")
 WORKLOADS = Path(__file__).parents[1] / "parallel"
-sys.path.insert(0, str(WORKLOADS))
+sys.path[:0] = [str(WORKLOADS), str(Path(__file__).parent)]
 
 CONFIGURED = {
     "slurm": (
@@ -29,6 +29,15 @@ CONFIGURED = {
     "ssh": (set(), (), ()),
 }
 """Daemons, files and variables that tell of a scheduler that is not ours."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests on one lab run in one process, where there are several (`--dist loadgroup`)."""
+    for item in items:
+        for name in item.fixturenames:
+            if name.endswith("_lab"):
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 def refusal(name):
@@ -99,6 +108,20 @@ def ssh_lab(lab_dir):
     """The `ssh` command that reaches 127.0.0.1 to 127.0.0.4."""
     for _ in lab("ssh", lab_dir):
         yield f"ssh -F {lab_dir / 'ssh' / 'ssh_config'} -o BatchMode=yes"
+
+
+@pytest.fixture
+def queue_is_left_empty():
+    """What every test on Slurm shows: its jobs end with it."""
+    from drivers import await_that
+    from slurm_jobs import call, queue
+
+    yield
+    try:
+        await_that(lambda: not queue())
+    finally:
+        call("scancel", "--state=PENDING")
+        call("scancel", "--state=RUNNING")
 
 
 @pytest.fixture(autouse=True)
