@@ -10,12 +10,13 @@ BIN := $(VENV)/bin
 RECIPE := egs3/mini_an4/asr
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-only test-clusters test-gpu lint bench docs clean
+.PHONY: help demo test test-only test-clusters test-clusters-all test-gpu lint bench docs clean
 
 help:
 	@echo "make demo   decode real speech with the mini_an4 recipe and show its WER table"
 	@echo "make test   lint, types and tests, with coverage"
 	@echo "make test-clusters  tests on real schedulers, which it installs and starts: as root, with LAB=1"
+	@echo "make test-clusters-all  the same, and OAR"
 	@echo "make test-gpu  tests on real GPUs, where PyTorch is installed in $(VENV)"
 	@echo "make bench  the benchmarks under benchmarks/"
 	@echo "make docs   build the documentation into site/"
@@ -39,6 +40,9 @@ test-only: $(VENV)/.with-dev
 
 test-clusters: $(VENV)/.with-dev
 	$(BIN)/python -m pytest -n 3 --dist loadgroup -m clusters tests/clusters
+
+test-clusters-all: $(VENV)/.with-dev
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "clusters or more_clusters" tests/clusters
 
 test-gpu: $(VENV)/.with-dev
 	$(BIN)/python -m pytest -m gpu tests/gpu

@@ -27,6 +27,7 @@ CONFIGURED = {
     ),
     "sge": ({"sge_qmaster", "sge_execd"}, (), ("SGE_ROOT",)),
     "ssh": (set(), (), ()),
+    "oar": ({"Almighty"}, (), ("OAR_JOB_ID",)),
 }
 """Daemons, files and variables that tell of a scheduler that is not ours."""
 
@@ -122,6 +123,11 @@ def queue_is_left_empty():
     finally:
         call("scancel", "--state=PENDING")
         call("scancel", "--state=RUNNING")
+
+
+@pytest.fixture(scope="session")
+def oar_lab(lab_dir):
+    yield from lab("oar", lab_dir)
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,11 @@
 
 import getpass
 import subprocess
+import time
 
 import pytest
 from drivers import DEADLINE, await_that
+from recipe import assert_same_results
 from workloads import Lines, Provider, forwards, lines_of, notes, tell
 
 from espnet3.errors import ConfigError, RunStopped
@@ -37,10 +39,17 @@ def merged(out):
     return (out / "text").read_bytes() + (out / "ids").read_bytes()
 
 
-def test_same_bytes_as_a_local_run(log, out):
+def test_same_bytes_as_a_local_run(log, out, record_property):
+    began = time.time()
     set_parallel(sge(options={"walltime": None}))
     assert Lines(Provider(log), output_dir=out)(range(60)) == lines_of(range(60))
     assert forwards(log) == [*range(60)]
+    first = min(path.stat().st_ctime for path in out.glob("split.*"))
+    record_property("seconds from call to first shard", round(first - began, 1))
+
+
+def test_recipe_has_the_same_results_when_its_parallel_block_names_sge(tmp_path):
+    assert_same_results(tmp_path, sge())
 
 
 def test_refused_jobs_are_an_error_at_once_in_the_schedulers_words(log, out):
@@ -66,7 +75,7 @@ def test_deleted_job_commits_what_it_has_and_is_replaced(log, out, start_driver)
     assert merged(out) == lines_of(range(30))
 
 
-def test_hard_walltime_counts_against_no_item(log, out, start_driver):
+def test_hard_walltime_counts_against_no_item(log, out, start_driver, record_property):
     tell(log, 15, "hold")
     options = {"walltime": "0:0:10", "worker_extra_args": ["--drain-after", "1000"]}
     driver = start_driver(30, **sge(1, max_kills=1, options=options))
@@ -77,3 +86,4 @@ def test_hard_walltime_counts_against_no_item(log, out, start_driver):
     assert driver.wait(DEADLINE) == 0
     assert merged(out) == lines_of(range(30))
     assert not (out / "failures.jsonl").exists()
+    record_property("positions done again", len(forwards(log)) - 30)

@@ -297,6 +297,25 @@ def test_jobs_as_squeue_and_qstat_list_them(monkeypatch):
     assert "14" not in jobs
 
 
+def test_jobs_as_oarstat_lists_them(monkeypatch):
+    listed = """\
+Job id    S User     Duration   System message
+--------- - -------- ---------- ------------------------------------------------
+4711      R me          0:00:07 R=1,W=0:1:0,J=B (Karma=0.000,quota_ok)
+4712      W me          0:00:00 R=4,W=0:2:0,J=B
+4713      H me          0:00:00
+4714      E me          0:00:07 R=1,W=0:1:0,J=B
+4715      W me          0:00:00 R=1,W=0:1:0,J=B,N=other
+"""
+    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: listed)
+    jobs = queues.oar_jobs(["4711", "4712", "4713", "4714"])
+    assert {job: (state.pending, str(state)) for job, state in jobs.items()} == {
+        "4711": (False, "running (R=1,W=0:1:0,J=B (Karma=0.000,quota_ok))"),
+        "4712": (True, "waiting (R=4,W=0:2:0,J=B)"),
+        "4713": (True, "on hold"),
+    }
+
+
 CLIENT = """#!/bin/sh
 # Keeps what it is given to submit: a file, its standard input, or the words themselves.
 for last; do :; done

@@ -77,6 +77,7 @@ SCHEDULERS: dict[str, Scheduler] = {
         defaults={"memory_per_core_property_name": "not_applicable"},
         # Dask's class ignores log_directory.
         directives=("-O {logs}/espnet3-%jobid%.out", "-E {logs}/espnet3-%jobid%.err"),
+        jobs=queues.oar_jobs,
     ),
 }
 

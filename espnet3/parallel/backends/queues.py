@@ -119,6 +119,29 @@ def sge_jobs(job_ids: Sequence[str]) -> dict[str, JobState] | None:
     return jobs
 
 
+_OAR_STATES = {
+    "W": "waiting",
+    "L": "launching",
+    "H": "on hold",
+    "R": "running",
+    "S": "suspended",
+    "F": "finishing",
+}
+
+
+def oar_jobs(job_ids: Sequence[str]) -> dict[str, JobState] | None:
+    """See `AskJobs`."""
+    out = _ask(["oarstat", "--format", "2", "-u"])  # the format with what OAR says about a job
+    if out is None:
+        return None
+    jobs = {}
+    for line in out.splitlines():
+        job_id, state, _, _, reason = [*line.split(None, 4), *[""] * 5][:5]
+        if job_id in job_ids and state in _OAR_STATES:
+            jobs[job_id] = JobState(state in "WLH", _OAR_STATES[state], reason)
+    return jobs
+
+
 def _ask(command: Sequence[str], gone: str | None = None) -> str | None:
     """A command's output; None if it failed, but "" if it failed with the words `gone`."""
     try:
