@@ -32,6 +32,15 @@ CONFIGURED = {
 """Daemons, files and variables that tell of a scheduler that is not ours."""
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests on one lab run in one process, where there are several (`--dist loadgroup`)."""
+    for item in items:
+        for name in item.fixturenames:
+            if name.endswith("_lab"):
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
 def refusal(name):
     """Why no lab of that name may be brought up here; None if it may."""
     if os.environ.get("CI") != "true" and os.environ.get("LAB") != "1":
@@ -100,6 +109,20 @@ def ssh_lab(lab_dir):
     """The `ssh` command that reaches 127.0.0.1 to 127.0.0.4."""
     for _ in lab("ssh", lab_dir):
         yield f"ssh -F {lab_dir / 'ssh' / 'ssh_config'} -o BatchMode=yes"
+
+
+@pytest.fixture
+def queue_is_left_empty():
+    """What every test on Slurm shows: its jobs end with it."""
+    from drivers import await_that
+    from slurm_jobs import call, queue
+
+    yield
+    try:
+        await_that(lambda: not queue())
+    finally:
+        call("scancel", "--state=PENDING")
+        call("scancel", "--state=RUNNING")
 
 
 @pytest.fixture(scope="session")

@@ -276,13 +276,16 @@ def test_other_threads_import_the_library_only_if_the_main_one_has(monkeypatch):
 
 
 def test_jobs_as_squeue_and_qstat_list_them(monkeypatch):
-    listed = "7|PENDING|Resources\n8|RUNNING|None\n"
+    listed = "7|PENDING|Resources\n8|RUNNING|None\n10|OUT_OF_MEMORY|OutOfMemory\n11|FAILED|None\n"
     monkeypatch.setattr(queues, "_ask", lambda command, gone=None: listed)
-    jobs = queues.slurm_jobs(["7", "8", "9"])
-    assert {job: (state.pending, str(state)) for job, state in jobs.items()} == {
-        "7": (True, "pending (Resources)"),
-        "8": (False, "running"),
+    jobs = queues.slurm_jobs(["7", "8", "9", "10", "11"])
+    assert jobs == {
+        "7": queues.JobState(True, "pending", "Resources"),
+        "8": queues.JobState(False, "running"),
+        "10": queues.JobState(False, "out_of_memory", "OutOfMemory", True, out_of_memory=True),
+        "11": queues.JobState(False, "failed", over=True),
     }
+    assert str(jobs["7"]) == "pending (Resources)"
     listed = (
         "job-ID prior name user state submit/start at queue slots\n------\n"
         "12 0.5 espnet3 me r 01/01/2026 00:00:00 all.q 1\n"

@@ -23,6 +23,7 @@ class Submission:
         at: when it answered (monotonic seconds).
         joined: its worker was there at some time.
         missed_since: since when its worker is not there (monotonic seconds); None if it is.
+        end_is_told: the driver knows that the job took its worker with it.
         given_up: another one is submitted in its place, if one is needed.
     """
 
@@ -32,6 +33,7 @@ class Submission:
     at: float
     joined: bool = False
     missed_since: float | None = None
+    end_is_told: bool = False
     given_up: bool = False
 
 

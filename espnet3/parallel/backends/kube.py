@@ -8,7 +8,6 @@ import asyncio
 import itertools
 import logging
 import secrets
-import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +18,7 @@ from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.job import AT_ONCE, Submissions
-from espnet3.parallel.backends.kube_api import Pods, is_out_of_memory, state_of
+from espnet3.parallel.backends.kube_api import Pods, state_of
 from espnet3.parallel.backends.kube_options import with_defaults
 from espnet3.parallel.backends.kube_pod import CERTIFICATE, CLUSTER, KEY, worker_pod
 from espnet3.parallel.backends.queues import JobState
@@ -27,7 +26,6 @@ from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.credentials import Credentials, make_credentials
-from espnet3.parallel.worker.nanny import ENDED, ended
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +68,6 @@ class Cluster(SpecCluster):
         self._count = itertools.count()
         self._closing = False
         self._left: dict[str, str] = {}
-        self._out_of_memory: set[str] = set()
         self._has_secret = False
         security = None if credentials is None else credentials.security()
         scheduler = listening(options["scheduler_options"], None, security is not None)
@@ -120,14 +117,11 @@ class Cluster(SpecCluster):
             self._left.pop(name, None)
 
     def jobs(self, job_ids: Sequence[str]) -> dict[str, JobState] | None:
-        """Those that wait or run."""
+        """See `AskJobs`."""
         pods = self._pods.all()
         if pods is None:
             return None
         states = {pod.metadata.name: state_of(pod) for pod in pods}
-        for pod in pods:
-            if is_out_of_memory(pod):
-                self._tell_of_its_end(pod.metadata.name)
         found = ((job_id, states.get(job_id)) for job_id in job_ids)
         return {job_id: state for job_id, state in found if state is not None}
 
@@ -178,17 +172,6 @@ class Cluster(SpecCluster):
             words = self._pods.away or self._pods.delete_secret()
             if words:
                 self._left[self._pods.cluster] = words
-
-    def _tell_of_its_end(self, name: str) -> None:
-        """The whole pod is gone, its nanny with it, which else says how a worker ended.
-
-        As the cause is most likely the item in hand, it is not to be tried for ever.
-        """
-        if name not in self._out_of_memory:
-            self._out_of_memory.add(name)
-            scheduler: Any = self.scheduler
-            message = ended(name, -signal.SIGKILL)
-            scheduler.loop.add_callback(scheduler.log_event, ENDED, message)
 
 
 def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:

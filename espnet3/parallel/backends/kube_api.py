@@ -155,11 +155,14 @@ def words(error: BaseException) -> str:
 
 
 def state_of(pod: Any) -> JobState | None:
-    """A pod as a job that waits or runs; None if it is over, or to be deleted."""
+    """A pod as a job; None if it is to be deleted."""
     status = pod.status
     worker = _worker_status(pod)
-    if status.phase in ("Succeeded", "Failed") or (worker and worker.state.terminated):
-        return None
+    ended = worker.state.terminated if worker else None
+    if status.phase in ("Succeeded", "Failed") or ended:
+        word, reason = status.phase.lower(), status.reason or (ended.reason if ended else "")
+        oom = ended is not None and ended.reason == "OOMKilled"
+        return JobState(False, word, reason or "", over=True, out_of_memory=oom)
     if pod.metadata.deletion_timestamp is not None:  # for long, if its node has been lost
         return None
     if status.phase == "Running":
@@ -177,13 +180,6 @@ def end_of(pod: Any) -> str:
     ]
     told = ", ".join(part for part in parts if part)
     return f"pod {pod.metadata.name}: {told}" if told else ""
-
-
-def is_out_of_memory(pod: Any) -> bool:
-    """Whether the kernel ended a pod because its worker took more memory than it may."""
-    worker = _worker_status(pod)
-    ended = worker.state.terminated if worker else None
-    return ended is not None and ended.reason == "OOMKilled"
 
 
 def _worker_status(pod: Any) -> Any:

@@ -23,18 +23,33 @@ class JobState:
         pending: it has not started.
         word: the scheduler's own word for its state.
         reason: why it is in that state; "" if the scheduler does not say.
+        over: it has ended, and is listed all the same.
+        out_of_memory: it was ended because it took more than it may.
     """
 
     pending: bool
     word: str
     reason: str = ""
+    over: bool = False
+    out_of_memory: bool = False
 
     def __str__(self) -> str:
         return f"{self.word} ({self.reason})" if self.reason else self.word
 
 
 AskJobs = Callable[[Sequence[str]], dict[str, JobState] | None]
-"""Those of some jobs that are still there; None if nobody could say."""
+"""The states of some jobs; one that is not listed is over. None if nobody could say."""
+
+OUT_OF_MEMORY = re.compile(r"^slurmstepd\S*: error: .*exceeded memory limit", re.MULTILINE)
+"""What stands in the log of a job that was ended for its memory, if its state does not say so.
+
+Slurm calls it FAILED where it watches memory itself (`OverMemoryKill`), without cgroups.
+"""
+
+_SLURM_OVER = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
+}
 
 
 def slurm_queues() -> list[str] | None:
@@ -71,14 +86,21 @@ def sge_limit(queue: str | None) -> str | None:
 
 def slurm_jobs(job_ids: Sequence[str]) -> dict[str, JobState] | None:
     """See `AskJobs`."""
-    out = _ask(["squeue", "-h", "-j", ",".join(job_ids), "-o", "%i|%T|%r"], gone="Invalid job id")
+    command = ["squeue", "-h", "-t", "all", "-j", ",".join(job_ids), "-o", "%i|%T|%r"]
+    out = _ask(command, gone="Invalid job id")
     if out is None:
         return None
     jobs = {}
     for line in out.splitlines():
         job_id, word, reason = line.split("|", 2)
         reason = "" if reason == "None" else reason
-        jobs[job_id] = JobState(word == "PENDING", word.lower(), reason)
+        jobs[job_id] = JobState(
+            word == "PENDING",
+            word.lower(),
+            reason,
+            over=word in _SLURM_OVER,
+            out_of_memory=word == "OUT_OF_MEMORY",
+        )
     return jobs
 
 

@@ -1,6 +1,7 @@
 """Looks after the jobs of a cluster: replaces those that are gone, says what is waited for."""
 
 import logging
+import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,10 @@ from typing import Any
 from distributed import SchedulerPlugin
 
 from espnet3.parallel.backends.job import Submission, Submissions
-from espnet3.parallel.backends.queues import AskJobs, JobState
+from espnet3.parallel.backends.queues import OUT_OF_MEMORY, AskJobs, JobState
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.progress import duration
+from espnet3.parallel.worker.nanny import ENDED, ended
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +124,7 @@ class Watch(threading.Thread):
             if job.name in self._arrivals.names and not job.joined:
                 job.joined, self._dead_at_start = True, 0
             if self._is_there(job):
-                job.missed_since = None
+                job.missed_since, job.end_is_told = None, False
             elif job.job_id is None:
                 self._tell_of_refusal(job.refusal)
                 if now - job.at > SUBMIT_AGAIN:
@@ -152,7 +154,10 @@ class Watch(threading.Thread):
         if self._states is None:  # nobody can say: a worker that was there may be starting again
             missed = now - (job.missed_since or now)
             return job.joined and missed > MISSED_LIMIT
-        if job.job_id in self._states:
+        state = self._states.get(job.job_id or "")
+        if job.joined and (state is None or state.over or state.pending):
+            self._tell_of_its_end(job, state)
+        if state is not None and not state.over:
             return False
         if job.joined:
             if len(self._submissions.jobs) <= self._n_workers:
@@ -190,14 +195,34 @@ class Watch(threading.Thread):
             self._submissions.forget(name)
         self._cluster.scale(max(self._n_workers, len(specs)))
 
+    def _tell_of_its_end(self, job: Submission, state: JobState | None) -> None:
+        """A job is over, or back in the queue; the nanny, which else tells, is gone with it.
+
+        If it was for memory, the cause is most likely the item in hand, which is not to be tried
+        for ever.
+        """
+        if job.end_is_told:
+            return
+        job.end_is_told = True
+        status, how = None, f"ended with its job {job.job_id}"
+        if (state and state.out_of_memory) or OUT_OF_MEMORY.search("\n".join(self._log(job))):
+            status, how = -signal.SIGKILL, f"{how}, which took more memory than it may"
+        elif state is not None:
+            how = f"{how}, {state}"
+        scheduler = self._cluster.scheduler
+        message = ended(job.name, status, how=how)
+        scheduler.loop.add_callback(scheduler.log_event, ENDED, message)
+
     def _tail(self, job: Submission) -> str:
-        directory = self._cluster.log_directory
+        directory, lines = self._cluster.log_directory, self._log(job)
+        if not lines:
+            return f"; it left no log in {directory}"
+        return f"; the end of its log in {directory}:\n" + "\n".join(f"  {x}" for x in lines)
+
+    def _log(self, job: Submission) -> list[str]:
+        """The last lines of what a job said."""
         lines: list[str] = []
         for path in self._cluster.logs_of(job.job_id):
             with suppress(OSError):
                 lines += path.read_text(errors="replace").splitlines()[-TAIL:]
-        if not lines:
-            return f"; it left no log in {directory}"
-        return f"; the end of its log in {directory}:\n" + "\n".join(
-            f"  {x}" for x in lines[-TAIL:]
-        )
+        return lines[-TAIL:]

@@ -43,6 +43,7 @@ NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run on this mac
 SAY_FIRST = 8.0  # seconds before the first of them about batch jobs
 WATCH_EVERY = 1.0  # seconds between two looks at what is known of batch jobs
 TELL_LIMIT = 10.0  # seconds that a nanny has to say how its worker ended; it may be gone, too
+TELL_LIMIT_OF_JOBS = 20.0  # the same where a scheduler is asked about the job, once it has ended
 
 
 @dataclass
@@ -106,8 +107,8 @@ class Driver:
                 self._start(address, name)
             case Gone(address):
                 self._miss(address)
-            case Exited(name, status, stack):
-                self._learn_how_it_ended(name, status, stack)
+            case Exited():
+                self._learn_how_it_ended(event)
             case Ended(address, key):
                 worker = self.workers.get(address)
                 if worker is not None and worker.task.key == key and not worker.useless:
@@ -186,17 +187,17 @@ class Driver:
         else:
             self.dying[address] = worker
 
-    def _learn_how_it_ended(self, name: str, status: int, stack: str) -> None:
+    def _learn_how_it_ended(self, end: Exited) -> None:
         """Told before a worker of the same name comes in its place."""
         for address, worker in self.dying.items():
-            if worker.name == name:
+            if worker.name == end.name:
                 del self.dying[address]
-                worker.status, worker.stack = status, stack
+                worker.status, worker.stack, worker.how = end.status, end.stack, end.how
                 self._bury(worker)
                 return
         for worker in self.workers.values():
-            if worker.name == name:
-                worker.status, worker.stack = status, stack
+            if worker.name == end.name:
+                worker.status, worker.stack, worker.how = end.status, end.stack, end.how
 
     def _bury(self, worker: Worker) -> None:
         if worker.lease is None:
@@ -218,8 +219,9 @@ class Driver:
     def _look_after_workers(self) -> None:
         """See to units that take too long; bury those of whom no more is heard."""
         now = time.monotonic()
+        limit = TELL_LIMIT if self.watch is None else TELL_LIMIT_OF_JOBS
         for address, worker in list(self.dying.items()):
-            if now - worker.gone_at > TELL_LIMIT:
+            if now - worker.gone_at > limit:
                 del self.dying[address]
                 self._bury(worker)
         self.lookout.look(self.workers)

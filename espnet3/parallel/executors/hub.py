@@ -49,12 +49,14 @@ class Ended:
 class Exited:
     """The process of the worker of that name has ended, with this status (below 0: by a signal).
 
-    `stack` says where it was, if it was ended for taking too long.
+    `status` is None if it went down with its job. `stack` says where it was, if it was ended for
+    taking too long; `how` says more than the status, unless it is "".
     """
 
     name: str
-    status: int
+    status: int | None
     stack: str = ""
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Hub(SchedulerPlugin):
     def log_event(self, topic: str, msg: Any) -> None:
         """Called by Dask: nannies tell how their workers ended."""
         if topic == ENDED:
-            self.inbox.put(Exited(msg["worker"], msg["status"], msg["stack"]))
+            self.inbox.put(Exited(msg["worker"], msg["status"], msg["stack"], msg["how"]))
 
     async def _pull(self, worker: str, message: bytes) -> bytes:
         answer: asyncio.Future[bytes] = self._loop.create_future()

@@ -33,6 +33,7 @@ class Worker:
         sent_home: it was told to leave, as there is nothing more to do.
         useless: why it takes no leases though its process lives, in words; "" if it takes them.
         status: with which its process ended, if that is known.
+        how: it ended, in words; "" if they say no more than the status.
         gone_at: when the scheduler missed it (monotonic seconds).
         ended_at: the position for whose unit's long time the driver ended it.
         stack: where it was then, as `worker.stack` tells it; "" if unknown.
@@ -52,6 +53,7 @@ class Worker:
     sent_home: bool = False
     useless: str = ""
     status: int | None = None
+    how: str = ""
     gone_at: float = 0.0
     ended_at: int | None = None
     stack: str = ""
@@ -66,7 +68,7 @@ class Worker:
     @property
     def death(self) -> Death:
         """What is known of its end."""
-        how = "" if self.status is None else how_it_ended(self.status)
+        how = self.how or ("" if self.status is None else how_it_ended(self.status))
         told_to_end = self.status in _TOLD_TO_END
         return Death(how, self.ended_at, self.name, self.log, self.stack, self.doing, told_to_end)
 

@@ -4,10 +4,12 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+from dask.utils import format_bytes
 from distributed import Nanny
 from distributed.core import Status
 
@@ -18,12 +20,19 @@ logger = logging.getLogger(__name__)
 START_TRIES = 3  # so many worker processes may die before their nanny has seen one run
 
 ENDED = "espnet3-worker-ended"
-"""Topic of the scheduler's events `{"worker": name, "status": exit code, "stack": text}`."""
+"""Topic of the scheduler's events that `ended` makes."""
 
 
-def ended(name: str, status: int, stack: str = "") -> dict[str, Any]:
-    """Such an event: how the process of a worker ended, and where it was then if that is known."""
-    return {"worker": name, "status": status, "stack": stack}
+def ended(name: str, status: int | None, stack: str = "", how: str = "") -> dict[str, Any]:
+    """The event that tells how a worker ended.
+
+    Args:
+        name: of the worker.
+        status: of its process; None if it went down with its job, for no fault of its own.
+        stack: where it was then; "" if unknown.
+        how: it ended, in words, if they say more than the status.
+    """
+    return {"worker": name, "status": status, "stack": stack, "how": how}
 
 
 class StartFailed(Exception):
@@ -43,6 +52,9 @@ class LeaseNanny(Nanny):
 
     exit_status: int | None = None
     """Of the worker process, once it has ended."""
+
+    too_much: str = ""
+    """How much memory the worker process had when it was ended for that."""
 
     async def instantiate(self) -> Status:
         """Start a worker process; another one if a signal ends it before it was seen to run.
@@ -90,14 +102,22 @@ class LeaseNanny(Nanny):
         self.exit_status = exitcode
         if self.status not in (Status.closing, Status.closed):  # else the driver has ended it
             with suppress(RuntimeError):  # it is closing all the same
-                self._ongoing_background_tasks.call_soon(self._tell, exitcode, self.stack)
-        self.stack = ""
+                how = f"{how_it_ended(exitcode)}: {self.too_much}" if self.too_much else ""
+                message = ended(str(self.name), exitcode, self.stack, how)
+                self._ongoing_background_tasks.call_soon(self._tell, message)
+        self.stack = self.too_much = ""
         super()._on_worker_exit_sync(exitcode)  # type: ignore[no-untyped-call]
 
-    async def _tell(self, exitcode: int, stack: str) -> None:
+    def log_event(self, topic: str | Collection[str], msg: Any) -> None:
+        """Called by Dask, also before it ends a worker that takes too much memory."""
+        if topic == "worker-restart-memory":
+            taken, limit = msg["rss"], self.memory_manager.memory_limit or 0
+            self.too_much = f"it took {format_bytes(taken)} of memory, of {format_bytes(limit)}"
+        super().log_event(topic, msg)  # type: ignore[no-untyped-call]
+
+    async def _tell(self, message: Mapping[str, Any]) -> None:
         # By name: a worker may die before its nanny has learned its address.
         with suppress(Exception):  # the scheduler is gone; then nobody asks
-            message = ended(str(self.name), exitcode, stack)
             await self.scheduler.log_event(topic=ENDED, msg=message)
 
 
