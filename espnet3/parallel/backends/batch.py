@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -80,8 +81,10 @@ def _watched(env: str) -> Any:
         return f"{env}-{next(self._count)}"
 
     def logs_of(self: Any, job_id: str) -> list[Path]:
-        # Every scheduler puts the id into the names.
-        return sorted(Path(self.log_directory).glob(f"*{job_id}*"))
+        # Every scheduler puts the id into the names; 4711 is not in 14711.
+        whole = re.compile(rf"(?<!\d){re.escape(job_id)}(?!\d)")
+        found = Path(self.log_directory).glob(f"*{job_id}*")
+        return sorted(path for path in found if whole.search(path.name))
 
     def remove_keys(self: Any) -> None:
         if self._keys is not None:
