@@ -8,6 +8,10 @@ from hypothesis import settings
 settings.register_profile("espnet3", deadline=None, derandomize=True)
 settings.load_profile("espnet3")
 
-# A shell that starts the tests with `&` has them ignore Ctrl-C, and what they start as well.
+# `nohup` has the tests ignore that the terminal is closed, and what they start as well.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# A shell that starts the tests with `&` has them ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -62,20 +62,22 @@ def test_refusal_of_the_secret_ends_the_run(log, out, kube, server):
 @pytest.mark.parametrize("node_is_lost", [False, True], ids=["killed", "node lost"])
 def test_killed_pod_is_replaced_and_nothing_is_lost(log, out, kube, server, quick, node_is_lost):
     tell(log, 15, "hold once")
+    tell(log, 25, "hold")  # so that the others do not end the run before there is a new pod
 
     def kill():
-        await_that(lambda: notes(log, "held"))
+        await_that(lambda: "15" in notes(log, "held"))
         (pid,) = {int(line.split()[1]) for line in notes(log, "forwards") if line[:3] == "15 "}
         (pod,) = (pod for pod in server.pods.values() if os.getpgid(pid) == pod.process.pid)
         if node_is_lost:
             pod.lose()
         else:
             server.delete_pod(pod.name, grace=0)
+        await_that(lambda: len(server.created) == 3)
+        tell(log, 25, None)
 
     set_parallel(kube(2))
     with meanwhile(kill):
         assert Lines(Provider(log), output_dir=out)(range(30)) == lines_of(range(30))
-    assert len(server.created) == 3
     assert server.is_empty
 
 

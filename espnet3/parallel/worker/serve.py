@@ -55,6 +55,7 @@ def serve(token: str, blob: bytes) -> None:
         draining, operation = lease_worker.draining, messages.drain_operation(token)
         worker.handlers[operation] = lambda **_: draining.set()
         stack.callback(worker.handlers.pop, operation, None)
+        stack.callback(lease_worker.close)  # whom the driver sends home at once, it does not know
         marker = str(marker_path(job.run_dir, lease_worker.name))
         _work(lease_worker, pull, pull(messages.Hello(name, marker, os.getpid(), log)))
 
