@@ -179,6 +179,28 @@ def test_unset_walltime_is_the_limit_of_the_queue(env, answer, line, tmp_path, m
     assert line in job_script(env, {"memory": "4GB", **queue}, tmp_path).splitlines()
 
 
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [
+        ({"walltime": "2:01:00"}, True),
+        ({"walltime": "2:00:00"}, False),
+        ({"walltime": 3 * 3600}, True),
+        ({"walltime": "0"}, False),  # as long as the queue allows
+        ({"walltime": "3:00:00", "queue": "cpu,long"}, False),
+        ({"walltime": "3:00:00", "job_extra_directives": ["--qos=long"]}, False),
+    ],
+)
+def test_walltime_that_the_queue_does_not_allow_is_refused(more, refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: "cpu*|2:00:00\n")
+    monkeypatch.setattr(jobqueue, "_check_queue", lambda env, queue: None)
+    given = {"memory": "4GB", "queue": "cpu", **more}
+    if not refused:
+        job_script("slurm", given, tmp_path)
+        return
+    with pytest.raises(ConfigError, match=r"is more than the queue 'cpu' allows \(2:00:00\)"):
+        job_script("slurm", given, tmp_path)
+
+
 def test_a_queue_without_a_limit_needs_no_walltime(tmp_path, monkeypatch):
     monkeypatch.setattr(queues, "_ask", lambda command, gone=None: "h_rt  INFINITY\n")
     monkeypatch.setattr(jobqueue, "_check_queue", lambda env, queue: None)

@@ -246,12 +246,32 @@ def _check_queue(env: str, queue: str | None) -> None:
             )
 
 
+def _check_limit(env: str, text: str, limit: str, given: Mapping[str, Any]) -> None:
+    """Refuse a walltime with which jobs would wait for ever: Slurm takes them all the same."""
+    units, queue = SCHEDULERS[env].units, given.get("queue")
+    # Of several queues one may allow it, and so may a quality of service.
+    others = "," in (queue or "") or any("qos" in d for d in given.get("job_extra_directives", []))
+    try:
+        longest = walltime.in_seconds(limit, units)
+    except ValueError:  # whatever the scheduler means by it, it will say so
+        return
+    if not others and walltime.in_seconds(text, units) > longest:
+        where = f"the queue {queue!r}" if queue else "the default queue"
+        raise ConfigError(
+            f"parallel.options.walltime: {text} is more than {where} allows ({limit}); write less, "
+            "leave it out to have that, or choose another queue"
+        )
+
+
 def _walltime(env: str, given: Mapping[str, Any]) -> str | None:
     """The job's walltime: the user's, or the limit of its queue."""
     scheduler = SCHEDULERS[env]
-    if "walltime" in given:
-        return walltime.as_text(given["walltime"], scheduler.units)
     limit = scheduler.limit(given.get("queue")) if scheduler.limit else None
+    if "walltime" in given:
+        text = walltime.as_text(given["walltime"], scheduler.units)
+        if limit not in (None, queues.NO_LIMIT):
+            _check_limit(env, text, limit, given)
+        return text
     if limit is None:
         raise ConfigError(
             f"parallel.options.walltime: is not set, and {env} does not say how long a job may run"
