@@ -39,10 +39,10 @@ test-only: $(VENV)/.with-dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov $(PYTEST_ARGS)
 
 test-clusters: $(VENV)/.with-dev
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m clusters $(PYTEST_ARGS) tests/clusters
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m clusters $(PYTEST_ARGS) tests/clusters
 
 test-clusters-all: $(VENV)/.with-dev
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "clusters or more_clusters" tests/clusters
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "clusters or more_clusters" tests/clusters
 
 test-gpu: $(VENV)/.with-dev
 	$(BIN)/python -m pytest -m gpu tests/gpu

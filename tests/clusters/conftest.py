@@ -32,13 +32,16 @@ CONFIGURED = {
 """Daemons, files and variables that tell of a scheduler that is not ours."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Tests on one lab run in one process, where there are several (`--dist loadgroup`)."""
-    for item in items:
-        for name in item.fixturenames:
-            if name.endswith("_lab"):
-                item.add_marker(pytest.mark.xdist_group(name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadfile`, all files on one lab, such as `test_slurm*.py`, go to one process."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadLabScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return Path(nodeid.partition("::")[0]).stem.split("_")[1]
+
+    return LoadLabScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def refusal(name):
