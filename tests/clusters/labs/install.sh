@@ -4,4 +4,4 @@ export DEBIAN_FRONTEND=noninteractive
 exec 9>"${TMPDIR:-/tmp}/espnet3-lab-install.lock"; flock 9
 [ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -mmin -1440 -print -quit)" ] || apt-get update -qq
 apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-exec 9>&-
+installed=$?; exec 9>&-; return $installed
