@@ -15,6 +15,7 @@ DUMP_SIGNAL = signal.SIGRTMIN + 5
 """
 LIMIT = 1.0  # seconds that a worker has to answer
 LOOK_EVERY = 0.05  # seconds between two looks at its log
+MOST_CALLS = 100  # of one thread that `faulthandler` writes; not each Python says that it cuts
 LONGEST = 100_000  # bytes of the log that are read: it may say other things, too
 
 _LEASE_LOOP = os.path.join("worker", "lease_loop.py")
@@ -55,7 +56,7 @@ def _unit_stack(threads: Sequence[Sequence[str]]) -> str:
         calls = [match.groups() for line in thread if (match := _FRAME.match(line))]
         inner = next((i for i, call in enumerate(calls) if call[0].endswith(_LEASE_LOOP)), None)
         # Of a very deep stack the outer calls are left out; only `forward` can be so deep.
-        if inner is None and "  ..." not in thread:
+        if inner is None and len(calls) < MOST_CALLS:
             continue
         frames = [(file, int(line), name, None) for file, line, name in reversed(calls[:inner])]
         cut = "  ...\n" if inner is None else ""
