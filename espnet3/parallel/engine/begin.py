@@ -7,6 +7,7 @@ that is suspended here and taken over must not undo what its successor wrote.
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +74,15 @@ def go_on(
         OwnershipLost: from `check`, if another driver has the lock by now.
         LedgerError: if a ledger is damaged.
     """
-    new_files = manifest.new_files(identity)
-    known = {key: value for key, value in identity.items() if key not in new_files}
+    known = manifest.known_part(identity)
 
+    @cache
     def coverage() -> Coverage:
         return read_coverage(run_dir, manifest.run_id)
 
     for line in compare(manifest, run_dir, items, known, code, accept_changes, coverage):
         logger.warning("%s", line)
-    if new_files and not coverage().accepted:
+    if len(known) < len(identity) and not coverage().accepted:
         known = dict(identity)  # later they may well be what the run itself writes
     now = manifest.with_identity(known, code)
     if now != manifest or not now.has_config(run_dir):
@@ -104,7 +105,7 @@ def compare(
     Editing code is how a bad item is mended, but results that are published do not follow.
 
     Args:
-        known: the identity, without `manifest.new_files`.
+        known: `manifest.known_part` of the identity.
         coverage: reads what is done; it is asked only if code was edited.
 
     Raises:

@@ -13,12 +13,12 @@ from espnet3.parallel.engine import shards
 from espnet3.parallel.engine.begin import SET_ASIDE, begin, go_on
 from espnet3.parallel.engine.coverage import Shard, shard_entries
 from espnet3.parallel.engine.disk import explained
+from espnet3.parallel.engine.inherited import offers, to_retry
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.marker import take_driver_marker
 from espnet3.parallel.engine.plan import Plan
-from espnet3.parallel.engine.report import KILLED
 from espnet3.parallel.engine.visible import still_missing
 
 logger = logging.getLogger(__name__)
@@ -184,22 +184,13 @@ def _drop_missing(run_dir: Path, run_id: str, ledger: Ledger) -> list[str]:
 
 
 def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger, plan: Plan) -> None:
-    coverage = ledger.coverage
-    known = {shard.name for shard in coverage.shards.values()}
-    for offer in shards.find_offers(run_dir, manifest.run_id, known):
-        if offer.stop <= manifest.positions and coverage.can_accept(offer.first, offer.stop):
-            ledger.append(*shard_entries(offer, plan))
-            logger.info("took over %s, finished by a former owner's worker", offer.name)
+    for offer in offers(run_dir, manifest, ledger.coverage):
+        ledger.append(*shard_entries(offer, plan))
+        logger.info("took over %s, finished by a former owner's worker", offer.name)
 
 
 def _retry_failed(ledger: Ledger, max_kills: int) -> None:
-    """Failed items are done again, but for those that have killed `max_kills` workers."""
-    coverage = ledger.coverage
-    again = [
-        position
-        for position, entry in coverage.failed.items()
-        if entry["error"] != KILLED or coverage.kills[position, position + 1] < max_kills
-    ]
+    again = to_retry(ledger.coverage, max_kills)
     if again:
-        ledger.append({"kind": "retry", "positions": sorted(again)})
+        ledger.append({"kind": "retry", "positions": again})
         logger.info("retrying %d items that failed before", len(again))

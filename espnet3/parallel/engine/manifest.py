@@ -99,15 +99,20 @@ class Manifest:
         hashed = self.code if code is None else hash_identity(code, self.salt)
         return replace(self, identity=hash_identity(identity, self.salt), code=hashed)
 
-    def new_files(self, identity: Mapping[str, Any]) -> set[str]:
-        """Keys of files that were not there when this run began, named by what has not changed."""
+    def known_part(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """An identity less the files that were not there when this run began.
+
+        Such a file counts as new only where what names it has not changed.
+        """
         now = hash_identity(identity, self.salt)
 
         def as_before(key: str) -> bool:
             return now.get(key) == self.identity.get(key)
 
-        keys = now.keys() - self.identity.keys()
-        return {key for key in keys if key.startswith(FILES) and as_before(config_key(key))}
+        def is_new(key: str) -> bool:
+            return key.startswith(FILES) and key not in self.identity and as_before(config_key(key))
+
+        return {key: value for key, value in identity.items() if not is_new(key)}
 
     def edited(self, code: Mapping[str, str] | None) -> list[str]:
         """The modules whose code is another one now, sorted; none where either is not known."""

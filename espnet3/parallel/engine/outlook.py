@@ -10,12 +10,12 @@ from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
 from espnet3.parallel.engine.begin import compare
 from espnet3.parallel.engine.coverage import Coverage, shard_entries
+from espnet3.parallel.engine.inherited import offers, to_retry
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.owner import LONGEST_RECORD, decode, describe_process, is_dead, who
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
-from espnet3.parallel.engine.report import KILLED
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,14 @@ def look_ahead(
     except LedgerError as error:
         return Outlook(everything, refusal=str(error), owner=owner)
     finished = coverage.sealed and not coverage.failed
-    new_files = manifest.new_files(identity)
-    known = {key: value for key, value in identity.items() if key not in new_files}
-    accept = config.accept_changes
+    known, accept = manifest.known_part(identity), config.accept_changes
     try:
         remarks = compare(manifest, run_dir, items, known, code, accept, lambda: coverage)
     except IdentityChanged as error:
         return Outlook(everything, refusal=str(error), owner=owner)
     _apply_what_a_start_does(run_dir, manifest, coverage, plan)
-    failed = dict(coverage.failed)
-    bad = {p for p, entry in failed.items() if _is_quarantined(coverage, p, entry, config)}
-    again = sorted(failed.keys() - bad)
+    failed, again = dict(coverage.failed), to_retry(coverage, config.max_kills)
+    bad = failed.keys() - again
     coverage.apply({"kind": "retry", "positions": again})
     return Outlook(
         left=PositionSet(coverage.remaining(plan.goal)),
@@ -99,21 +96,12 @@ def _apply_what_a_start_does(
     run_dir: Path, manifest: Manifest, coverage: Coverage, plan: Plan
 ) -> None:
     """Take over offers, take back shards that are gone; in `coverage` alone."""
-    known = {shard.name for shard in coverage.shards.values()}
-    for offer in shards.find_offers(run_dir, manifest.run_id, known):
-        if offer.stop <= manifest.positions and coverage.can_accept(offer.first, offer.stop):
-            for entry in shard_entries(offer, plan):
-                coverage.apply(entry)
+    for offer in offers(run_dir, manifest, coverage):
+        for entry in shard_entries(offer, plan):
+            coverage.apply(entry)
     for shard in coverage.shards_in_order():
         if not shards.holds(run_dir / shard.name, shard, manifest.run_id):
             coverage.apply({"kind": "dropped", "first": shard.first, "last": shard.last})
-
-
-def _is_quarantined(
-    coverage: Coverage, position: int, entry: Mapping[str, Any], config: RunConfig
-) -> bool:
-    kills = coverage.kills[position, position + 1]
-    return bool(entry["error"] == KILLED and kills >= config.max_kills)
 
 
 def _owner(run_dir: Path) -> str:
