@@ -72,15 +72,12 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
 
 def close_cluster(cluster: Any) -> None:
     """Close a cluster, whatever asks this process to end meanwhile; a second Ctrl-C ends it."""
-    with deferred("when the workers have left") as interruption:
-        try:
-            cluster.close()
-        except KeyboardInterrupt:
-            watch = getattr(cluster, "watch", None)
-            if watch is not None:
-                watch.cancel_all()
-            interruption.end_at_once()
-            raise
+    watch = getattr(cluster, "watch", None)  # of batch jobs
+    with (
+        deferred("when the workers have left") as interruption,
+        interruption.ended_at_once([] if watch is None else [watch.cancel_all]),
+    ):
+        cluster.close()
 
 
 def _start(config: ParallelConfig, logs: Path | None) -> Any:

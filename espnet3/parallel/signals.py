@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -62,6 +62,17 @@ class Interruption:
             raise KeyboardInterrupt
         if self.signal is not None:
             raise SystemExit(128 + self.signal)
+
+    @contextmanager
+    def ended_at_once(self, acts: Sequence[Callable[[], None]]) -> Iterator[None]:
+        """At a second Ctrl-C in a `with` block: call what `acts` holds then, and close nothing."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            for act in acts:
+                act()
+            self.end_at_once()
+            raise
 
     def end_at_once(self) -> None:
         """After a second Ctrl-C: end without closing anything, which could take many seconds.

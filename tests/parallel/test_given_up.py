@@ -56,8 +56,10 @@ def test_worker_that_lost_its_connection_is_given_no_lease(log, out, two_workers
         @staticmethod
         def forward(idx, log, **env):
             if idx == 0:
+                wait_for(log, "other")  # else both items might come to this worker
                 cut_connection(log)
             elif not notes(log, "died"):
+                note(log, "other", idx)
                 wait_for(log, "cut")
                 note(log, "died", idx)
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -4,8 +4,8 @@ Pulling costs the driver a fraction of what a Dask task for each lease costs, an
 retrying and moving of tasks has nothing to act on.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import cloudpickle
@@ -50,7 +50,7 @@ def run_on_cluster(
     ending: list[Callable[[], None]] = []
     with (
         deferred("when the workers have left"),
-        _ended_at_once(interruption, ending),
+        interruption.ended_at_once(ending),
         shared_cluster(parallel, job.run_dir / "logs") as cluster,
         Client(cluster) as client,
     ):
@@ -63,7 +63,7 @@ def run_on_cluster(
         ending.append(driver.kill_workers if watch is None else watch.cancel_all)
         try:
             with (
-                _ended_at_once(interruption, ending),  # before anything is closed
+                interruption.ended_at_once(ending),  # before anything is closed
                 interruption.answered(lambda: hub.inbox.put(Interrupted())),
             ):
                 driver.work()
@@ -81,15 +81,3 @@ def _see_off(workers: Iterable[Worker]) -> None:
     tasks = [worker.task for worker in workers if worker.lease is None and not worker.useless]
     with suppress(Exception):  # it may be the scheduler that is gone
         wait(tasks, timeout=SEE_OFF)
-
-
-@contextmanager
-def _ended_at_once(interruption: Interruption, ending: list[Callable[[], None]]) -> Iterator[None]:
-    """End the process at a second Ctrl-C in a `with` block, after what `ending` holds then."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        for act in ending:
-            act()
-        interruption.end_at_once()
-        raise

@@ -65,11 +65,14 @@ class Driver:
     dying: dict[str, Worker] = field(default_factory=dict)
     """Gone, but nobody has said yet how they ended."""
     lookout: Lookout = field(init=False)
+    headcount: Headcount | None = None
     env_built: bool = False
     env_failure: messages.EnvFailed | None = None
 
     def __post_init__(self) -> None:
         self.lookout = Lookout(self.run, self.client)
+        if self.watch is not None:
+            self.headcount = Headcount(self.run, self.client, self.watch)
 
     def work(self) -> None:
         """Serve workers until nothing is out and nothing is left."""
@@ -173,8 +176,8 @@ class Driver:
             self.hub.reply(asked, messages.Work(lease, self.items[lease.first : lease.stop]))
         if self.run.stopping:
             self.drain()
-        elif self.watch is not None:
-            Headcount(self.run, self.client, self.watch).fit(self.workers)
+        elif self.headcount is not None:
+            self.headcount.fit(self.workers)
 
     def _miss(self, address: str) -> None:
         """A worker is gone; unless it was of no use, it matters how it ended."""
@@ -189,15 +192,12 @@ class Driver:
 
     def _learn_how_it_ended(self, end: Exited) -> None:
         """Told before a worker of the same name comes in its place."""
-        for address, worker in self.dying.items():
+        for address, worker in (*self.dying.items(), *self.workers.items()):
             if worker.name == end.name:
-                del self.dying[address]
                 worker.status, worker.stack, worker.how = end.status, end.stack, end.how
-                self._bury(worker)
+                if self.dying.pop(address, None) is not None:
+                    self._bury(worker)
                 return
-        for worker in self.workers.values():
-            if worker.name == end.name:
-                worker.status, worker.stack, worker.how = end.status, end.stack, end.how
 
     def _bury(self, worker: Worker) -> None:
         if worker.lease is None:

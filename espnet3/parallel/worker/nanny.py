@@ -65,19 +65,19 @@ class LeaseNanny(Nanny):
         Raises:
             StartFailed: if no worker has been up before, and none comes up.
         """
-        beginning, ended = (Status.init, Status.starting), ""
+        beginning, end = (Status.init, Status.starting), ""
         for _ in range(START_TRIES):
             self.exit_status = None
             status = await self._start_process()
             if self.exit_status is None or self.status not in beginning:
                 return status
-            ended = f"worker {self.name}: {how_it_ended(self.exit_status)} while it started"
+            end = f"worker {self.name}: {how_it_ended(self.exit_status)} while it started"
             if 0 <= self.exit_status != 128 + signal.SIGTERM:
                 raise StartFailed(
-                    f"{ended}; what it said stands above. Each imports the program first: is what "
+                    f"{end}; what it said stands above. Each imports the program first: is what "
                     'it runs under `if __name__ == "__main__":`?'
                 )
-        raise StartFailed(f"{ended}, {START_TRIES} times")
+        raise StartFailed(f"{end}, {START_TRIES} times")
 
     async def _start_process(self) -> Status:
         return await super().instantiate()
