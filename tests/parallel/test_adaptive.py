@@ -28,14 +28,19 @@ def test_workers_leave_when_nothing_is_left_for_them_and_come_back(
         await_that(lambda: len(running(server)) == 1)  # that which has 29 in hand
         tell(log, 29, None)
 
+    def look_again():
+        await_that(lambda: len(server.created) > 3)  # while there is something to do
+        tell(log, 39, None)
+
     # Two units a lease at most: nobody else's items wait behind the one that is held.
     block = kube(3, adaptive={"minimum": 1}, lease_seconds=1e-6)
     with parallel_session(block):
         with meanwhile(look):
             assert Lines(Provider(log), output_dir=tmp_path / "a")(range(30)) == lines_of(range(30))
         assert len(server.created) == 3
-        assert Lines(Provider(log), output_dir=tmp_path / "b")(range(40)) == lines_of(range(40))
-        assert len(server.created) > 3
+        tell(log, 39, "hold")
+        with meanwhile(look_again):
+            assert Lines(Provider(log), output_dir=tmp_path / "b")(range(40)) == lines_of(range(40))
     assert forwards(log) == sorted([*range(30), *range(40)])
     assert server.is_empty
 

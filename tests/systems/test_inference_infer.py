@@ -1,5 +1,6 @@
 """`infer`: all test sets of a config, and what is checked before the first begins."""
 
+import importlib
 import json
 import sys
 
@@ -118,6 +119,17 @@ def test_output_fn_and_keys_params_and_runner_of_ones_own(make_config, tmp_path)
     from infer_code import Runner
 
     assert Runner.seen == [(2, [1.0, 2.0], None)]
+
+
+def test_reloaded_module_is_the_one_that_runs(make_config, tmp_path):
+    config = make_config({"clean": {"n": 1}}, output_fn="infer_code.output_fn", output_keys="out")
+    infer(config)
+    code = CODE.replace("{data['utt_id']}-{idx}", "reloaded {idx}")
+    (tmp_path / "infer_code.py").write_text(code)
+    importlib.reload(sys.modules["infer_code"])
+    config.inference_dir = str(tmp_path / "after")
+    infer(config)
+    assert (tmp_path / "after/clean/out.scp").read_text() == "u0 reloaded 0\n"
 
 
 def test_two_workers_give_the_same_bytes(make_config, tmp_path):

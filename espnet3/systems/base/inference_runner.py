@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -181,9 +180,8 @@ def as_keys(keys: Any) -> list[str]:
     return list(keys) if isinstance(keys, (list, tuple, ListConfig)) else [keys]
 
 
-@lru_cache(maxsize=32)
 def load_function(path: str) -> Callable[..., Any]:
-    """Import the function that a dotted name means.
+    """Import the function that a dotted name means now: a module may have been reloaded since.
 
     Raises:
         ConfigError: There is none.
