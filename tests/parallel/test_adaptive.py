@@ -29,8 +29,8 @@ def test_workers_leave_when_nothing_is_left_for_them_and_come_back(
         tell(log, 29, None)
 
     def look_again():
-        await_that(lambda: len(server.created) > 3)  # while there is something to do
-        tell(log, 39, None)
+        await_that(lambda: len(server.created) > 3)
+        tell(log, 0, None)
 
     # Two units a lease at most: nobody else's items wait behind the one that is held.
     block = kube(3, adaptive={"minimum": 1}, lease_seconds=1e-6)
@@ -38,7 +38,7 @@ def test_workers_leave_when_nothing_is_left_for_them_and_come_back(
         with meanwhile(look):
             assert Lines(Provider(log), output_dir=tmp_path / "a")(range(30)) == lines_of(range(30))
         assert len(server.created) == 3
-        tell(log, 39, "hold")
+        tell(log, 0, "hold")  # who is left cannot do all the others before somebody comes
         with meanwhile(look_again):
             assert Lines(Provider(log), output_dir=tmp_path / "b")(range(40)) == lines_of(range(40))
     assert forwards(log) == sorted([*range(30), *range(40)])
