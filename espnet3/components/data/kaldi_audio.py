@@ -5,30 +5,18 @@ from __future__ import annotations
 import io
 import re
 import subprocess
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from espnet3.components.data.kaldi_checks import is_pipe
-from espnet3.errors import ConfigError, DataError
+from espnet3.errors import DataError
+from espnet3.utils.ark import import_kaldiio
 
 _IN_ARK = re.compile(r"(?P<ark>.+):(?P<offset>\d+)(?:\[[\d:,]*\])?")
 _OVERSHOOT = 0.5  # seconds; Kaldi's extract-segments takes as much
 Array = np.ndarray[Any, np.dtype[np.float32]]
-
-
-def import_kaldiio() -> Any:
-    """Import kaldiio.
-
-    Raises:
-        ConfigError: It is not installed; the message names the extra.
-    """
-    try:
-        return import_module("kaldiio")
-    except ImportError as error:
-        raise ConfigError("Kaldi ark files need kaldiio: pip install 'espnet3[data]'") from error
 
 
 def read_audio_value(
