@@ -146,7 +146,8 @@ def _execute(
 
         run_on_cluster(run, job, items, setup_function(provider), parallel, interruption)
     took = duration(time.monotonic() - began)
-    logger.info("%d items in %s; %d are left", to_do - run.n_left, took, run.n_left)
+    pace = f" ({run.pace})" if run.pace else ""
+    logger.info("%d items in %s%s; %d are left", to_do - run.n_left, took, pace, run.n_left)
 
 
 def _end_if_asked_to(interruption: Interruption, run: Run) -> None:

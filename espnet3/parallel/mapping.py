@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from espnet3.parallel.env_provider import check_env
+from espnet3.parallel.modules_by_path import Carried
 from espnet3.parallel.worker.inject import select_env
 from espnet3.parallel.worker_env import DictReturnWorkerPlugin, current_env
 
@@ -54,8 +55,9 @@ def map_on_client(
     workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
     size = max(1, len(elements) // (workers * CHUNKS_PER_WORKER))
     with env_on_workers(client, setup_fn):
+        carried = Carried(func)
         futures = [
-            client.submit(_call_chunk, func, first, elements[first : first + size], pure=False)
+            client.submit(_call_chunk, carried, first, elements[first : first + size], pure=False)
             for first in range(0, len(elements), size)
         ]
         try:
@@ -65,7 +67,8 @@ def map_on_client(
             client.cancel(futures)
 
 
-def _call_chunk(func: Callable[..., Any], first: int, chunk: list[Any]) -> list[tuple[int, Any]]:
+def _call_chunk(carried: Carried, first: int, chunk: list[Any]) -> list[tuple[int, Any]]:
+    func = carried.value
     try:
         selected = select_env(func, current_env(), n_given=1)
         return [(first + i, func(element, **selected)) for i, element in enumerate(chunk)]

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espnet3.parallel.config import ParallelConfig, RunConfig
 from espnet3.parallel.engine.items import as_items
+from espnet3.parallel.engine.lengths import Lengths
 from espnet3.parallel.engine.outlook import Outlook, look_ahead
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
@@ -138,14 +139,10 @@ def predict(
         seconds = max(each * len(outlook.left) / workers, at_least)
         basis = f"{each:.3g} s an item, measured over {_plural(n_done, 'item')}"
         return Prediction(seconds, f" {on_workers} ({basis})")
-    cumulated = list(accumulate(durations, initial=0.0))
-    audio = sum(cumulated[stop] - cumulated[first] for first, stop in outlook.left)
-    longest = max(
-        (cumulated[stop] - cumulated[first] for first, stop in _units(plan, outlook.left)),
-        default=0.0,
-    )
+    lengths = Lengths(durations)
+    audio, heard = lengths.total(outlook.left), lengths.total(outlook.done)
+    longest = max((lengths.of(*unit) for unit in _units(plan, outlook.left)), default=0.0)
     share = max(audio / workers, longest)
-    heard = sum(cumulated[stop] - cumulated[first] for first, stop in outlook.done)
     if not measured or not heard:
         return Prediction(
             None,

@@ -11,6 +11,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 from espnet3.errors import EnvBuildError
 from espnet3.parallel.engine.report import text_of
 from espnet3.parallel.env_provider import check_env
+from espnet3.parallel.modules_by_path import Carried
 
 _guard = threading.Lock()
 
@@ -28,7 +29,7 @@ class DictReturnWorkerPlugin(WorkerPlugin):
     name = "env"
 
     def __init__(self, setup_fn: Callable[[], dict[str, Any]]) -> None:
-        self._setup_fn = setup_fn
+        self._setup_fn = Carried(setup_fn)
         self._env: dict[str, Any] | None = None
 
     def setup(self, worker: Worker) -> None:
@@ -46,7 +47,7 @@ class DictReturnWorkerPlugin(WorkerPlugin):
         with _guard:
             if self._env is None:
                 try:
-                    self._env = check_env(self._setup_fn(), "setup_fn")
+                    self._env = check_env(self._setup_fn.value(), "setup_fn")
                 except Exception as error:
                     raise EnvBuildError(
                         f"the env could not be built in a worker: {type(error).__name__}: "

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet3.parallel.engine.dealer import Dealer, Lease
+from espnet3.parallel.engine.lengths import Lengths
 from espnet3.parallel.engine.plan import Plan
 
 
@@ -105,28 +106,28 @@ def test_a_lease_is_worth_its_commit_and_doable_in_its_time() -> None:
 def test_known_durations_deal_the_longest_stand_outs_alone_and_first() -> None:
     durations = [1.0] * 100
     durations[40], durations[7], durations[93] = 30.0, 50.0, 20.0
-    dealer = Dealer(Plan(100), [(0, 100)], workers=2, durations=durations)
+    dealer = Dealer(Plan(100), [(0, 100)], workers=2, lengths=Lengths(durations))
     leases = deal_all(dealer)
     assert [(x.first, x.stop) for x in leases[:3]] == [(7, 8), (40, 41), (93, 94)]
     assert {p for x in leases for p in range(x.first, x.stop)} == set(range(100))
 
 
 def test_known_durations_that_are_alike_have_no_stand_outs() -> None:
-    (first, *_) = deal_all(Dealer(Plan(100), [(0, 100)], workers=2, durations=[1.0] * 100))
+    (first, *_) = deal_all(Dealer(Plan(100), [(0, 100)], workers=2, lengths=Lengths([1.0] * 100)))
     assert (first.first, first.stop) == (0, 12)  # 100 s / (4 * workers)
 
 
 def test_stand_outs_are_whole_units() -> None:
     durations = [1.0] * 40
     durations[18] = 60.0
-    first = Dealer(Plan(40, 4), [(0, 40)], workers=2, durations=durations).deal(0)
+    first = Dealer(Plan(40, 4), [(0, 40)], workers=2, lengths=Lengths(durations)).deal(0)
     assert first is not None
     assert (first.first, first.stop) == (16, 20)
 
 
 def test_with_durations_the_longest_remaining_range_is_next() -> None:
     durations = [0.6] * 50 + [1.0] * 50
-    lease = Dealer(Plan(100), [(0, 50), (60, 100)], workers=4, durations=durations).deal(0)
+    lease = Dealer(Plan(100), [(0, 50), (60, 100)], workers=4, lengths=Lengths(durations)).deal(0)
     assert lease is not None
     assert lease.first == 60
 
@@ -164,7 +165,7 @@ def test_a_lease_is_settled_once() -> None:
 
 
 def test_nothing_to_deal() -> None:
-    dealer = Dealer(Plan(5), [], workers=2, durations=[1.0] * 5)
+    dealer = Dealer(Plan(5), [], workers=2, lengths=Lengths([1.0] * 5))
     assert dealer.deal(0) is None
     assert dealer.n_left == 0
 
@@ -181,7 +182,7 @@ def test_every_position_is_dealt_exactly_once_at_a_time(seed: int) -> None:
         Plan(n, rng.choice([None, 1, 3, 8])),
         remaining,
         workers=rng.randint(1, 5),
-        durations=durations,
+        lengths=None if durations is None else Lengths(durations),
     )
     goal = {p for first, stop in remaining for p in range(first, stop)}
     done: set[int] = set()

@@ -98,7 +98,7 @@ def test_what_is_half_built_is_noticed_and_built_again(
     shutil.copytree(recipe, copy)
     wav = copy / "data/train/wav/fash-an251-fash-b.wav"
     if damage == "no marker":
-        (copy / "data/built").unlink()
+        (copy / "data/built.json").unlink()
     elif damage == "short wav":
         wav.write_bytes(wav.read_bytes()[:-100])
     elif damage == "lost wav":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -99,6 +101,48 @@ def test_create_dataset_builds_each_source_once(recipe):
     BaseSystem(training_config=config).create_dataset()
     assert (recipe.root / "calls").read_text() == "build\n"
     assert (recipe.root / "source").is_dir()
+
+
+def test_runners_of_a_builder_run_where_the_config_says(recipe):
+    config = dataset_config(recipe)
+    recipe.write(
+        "dataset/__init__.py",
+        """
+import os
+from pathlib import Path
+from espnet3.parallel.base_runner import BaseRunner
+from espnet3.parallel.env_provider import EnvironmentProvider
+from espnet3.parallel.parallel import parallel_map
+
+def pid(element):
+    return os.getpid()
+
+class Nothing(EnvironmentProvider):
+    def build_env_local(self):
+        return {}
+
+class Pids(BaseRunner):
+    @staticmethod
+    def forward(idx):
+        return os.getpid()
+
+class DatasetBuilder:
+    def is_source_prepared(self):
+        return True
+    def prepare_source(self):
+        pass
+    def is_built(self):
+        return Path("pids").exists()
+    def build(self):
+        pids = Pids(Nothing(), output_dir="data")(range(3))
+        pids += parallel_map(pid, range(3))
+        Path("pids").write_text(" ".join(map(str, pids)))
+""",
+    )
+    config.parallel = {"env": "local", "n_workers": 2}
+    BaseSystem(training_config=config).create_dataset()
+    pids = set(map(int, (recipe.root / "pids").read_text().split()))
+    assert os.getpid() not in pids
 
 
 def test_create_dataset_checks_that_building_has_built(recipe):

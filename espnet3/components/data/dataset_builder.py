@@ -18,8 +18,10 @@ class DatasetBuilder(ABC):
             builder.build(**kwargs)
 
     The two questions look at files and are quick. They must not be true of half-finished output:
-    write under a temporary name and rename, or write a marker last. Nothing here locks; two stages
-    that build the same data at the same time are the recipe's affair.
+    write under a temporary name and rename, or write a `BuildRecord` last. What is called inside
+    runs where ``parallel:`` of the training config says, if it is a runner, and goes on where an
+    interrupted stage left it. Runs of runners have one owner each; beside that nothing here locks:
+    two stages that build the same data at the same time are the recipe's affair.
     """
 
     @abstractmethod

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-import threading
 from collections.abc import Mapping
-from importlib import import_module, util
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,8 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from espnet3.errors import ConfigError
-
-_loading = threading.RLock()
+from espnet3.parallel.modules_by_path import register
 
 
 def load_dataset_module(
@@ -31,7 +28,7 @@ def load_dataset_module(
 
     Returns:
         The module. A recipe's own one is loaded from its path once per process, under a made-up
-        name: driver and workers both call this, so its instances are never to be pickled.
+        name; its classes and their instances can be sent to workers.
 
     Raises:
         ConfigError: nothing is there; the message says what was looked for and where. An error
@@ -120,19 +117,5 @@ def _load_local(recipe_dir: str | Path | None) -> ModuleType:
             f"a data set entry has no data_src, and {init} does not exist (recipe_dir is "
             f"{str(recipe_dir)!r}); set data_src, correct recipe_dir, or write that file"
         )
-    with _loading:
-        if name in sys.modules:
-            return sys.modules[name]
-        spec = util.spec_from_file_location(
-            name, init, submodule_search_locations=[str(init.parent)]
-        )
-        if spec is None or spec.loader is None:
-            raise ConfigError(f"Python cannot import {init}")
-        module = util.module_from_spec(spec)
-        sys.modules[name] = module  # before running it: `from .builder import ...` needs it
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        return module
+    register({name: str(init)})
+    return import_module(name)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from espnet3.errors import RunStopped
+from espnet3.parallel.backends.bring_up import closed_on_error, submit_first
 from espnet3.parallel.backends.job import Submissions, job_class
 from espnet3.parallel.backends.jobqueue import (
     SCHEDULERS,
@@ -18,7 +18,6 @@ from espnet3.parallel.backends.jobqueue import (
     job_options,
 )
 from espnet3.parallel.backends.scheduler_side import listening
-from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.credentials import KeyFiles
 
@@ -48,18 +47,9 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
     if keys is not None:
         given |= {"security": keys.credentials.security(), "protocol": "tls"}
     cluster = _watched(env)(keys, job_cls=job_class(env, submissions), **given)
-    try:
+    with closed_on_error(cluster):
         cluster.log_directory = given["log_directory"]
-        cluster.watch = Watch(cluster, SCHEDULERS[env].jobs, submissions, config)
-        cluster.scale(config.n_at_first)
-        submissions.wait(config.n_at_first)
-        if not submissions.n_accepted:
-            words = "\n".join(dict.fromkeys(submissions.refusals()))
-            raise RunStopped(f"{env} refuses the job: {words}")
-        cluster.watch.start()
-    except BaseException:
-        cluster.close()
-        raise
+        submit_first(cluster, SCHEDULERS[env].jobs, submissions, config, "job")
     logger.info(
         "jobs of %d workers are submitted to %s; their logs are in %s",
         config.n_at_first, env, cluster.log_directory,

@@ -17,6 +17,7 @@ from distributed import Scheduler
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from espnet3.errors import RunStopped
+from espnet3.parallel.backends.bring_up import closed_on_error, submit_first
 from espnet3.parallel.backends.job import AT_ONCE, Submissions
 from espnet3.parallel.backends.kube_api import Pods, state_of
 from espnet3.parallel.backends.kube_options import with_defaults
@@ -186,19 +187,10 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
     pods = Pods(options, f"espnet3-{secrets.token_hex(4)}")
     credentials = make_credentials() if config.secure else None
     cluster = Cluster(options, pods, submissions, credentials)
-    try:
+    with closed_on_error(cluster):
         if credentials is not None:
             cluster.give(credentials)
-        cluster.watch = Watch(cluster, cluster.jobs, submissions, config)
-        cluster.scale(config.n_at_first)  # type: ignore[no-untyped-call]
-        submissions.wait(config.n_at_first)
-        if not submissions.n_accepted:
-            words = "\n".join(dict.fromkeys(submissions.refusals()))
-            raise RunStopped(f"kube refuses the pods: {words}")
-        cluster.watch.start()
-    except BaseException:
-        cluster.close()
-        raise
+        submit_first(cluster, cluster.jobs, submissions, config, "pods")
     logger.info(
         "pods of %d workers are created; should any outlive this run: `%s`",
         config.n_at_first, cluster.removal,

@@ -1,13 +1,22 @@
 """What may stand in `options` for `env: kube`."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError
 from espnet3.parallel.backends.kube_template import read_template, worker_container
-from espnet3.parallel.wording import nearest, shown
+from espnet3.parallel.backends.options import (
+    BLOCK,
+    POSITIVE,
+    TEXT,
+    TEXTS,
+    Kind,
+    is_text,
+    kind_problems,
+    laid_over,
+)
 
 DEFAULTS: dict[str, Any] = {
     "image": None,
@@ -47,17 +56,9 @@ ELSEWHERE: dict[str, str] = {
 """What is looked for among these options, and where it belongs."""
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) and text for text in value)
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
 def _claims(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        _text(claim) and _text(path) and path.startswith("/") for claim, path in value.items()
+        is_text(claim) and is_text(path) and path.startswith("/") for claim, path in value.items()
     )
 
 
@@ -68,33 +69,25 @@ def _bytes(value: Any) -> bool:
         return False
 
 
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "image": ("the name of a container image", _text),
+_KINDS: dict[str, Kind] = {
+    "image": ("the name of a container image", is_text),
     "memory": ("an amount of memory, as in 8GB", _bytes),
-    "cores": ("a whole number, 1 or more", lambda value: type(value) is int and value > 0),
+    "cores": POSITIVE,
     "gpus": ("a whole number, 0 or more", lambda value: type(value) is int and value >= 0),
     "volumes": ("a block of `name of a claim: /absolute/path`", _claims),
     "pod_template": (
         "a block of keys, or the path of a YAML file",
-        lambda value: isinstance(value, dict) or _text(value),
+        lambda value: isinstance(value, dict) or is_text(value),
     ),
-    "scheduler_options": ("a block of keys", lambda value: isinstance(value, dict)),
-    "worker_extra_args": ("a list of texts", _texts),
-    **dict.fromkeys(("namespace", "kubeconfig", "context", "python"), ("a text", _text)),
+    "scheduler_options": BLOCK,
+    "worker_extra_args": TEXTS,
+    **dict.fromkeys(("namespace", "kubeconfig", "context", "python"), TEXT),
 }
 
 
 def option_problems(options: Mapping[str, Any]) -> list[str]:
     """What is wrong with the options, one sentence each."""
-    problems = []
-    for key, value in options.items():
-        name = f"parallel.options.{key}"
-        if key in ELSEWHERE:
-            problems.append(f"{name}: {ELSEWHERE[key]}")
-        elif key not in DEFAULTS:
-            problems.append(f"{name}: kube has no such option; {nearest(key, DEFAULTS)}")
-        elif key in _KINDS and value is not None and not _KINDS[key][1](value):
-            problems.append(f"{name}: must be {_KINDS[key][0]}, not {shown(value)}")
+    problems = kind_problems("kube", options, DEFAULTS, _KINDS, ELSEWHERE)
     if options.get("memory") is None:
         problems.append(
             "parallel.options.memory: is not set; it is what one pod may use, as in `memory: 8GB`"
@@ -129,8 +122,7 @@ def check(options: Mapping[str, Any]) -> None:
 
 def with_defaults(options: Mapping[str, Any], logs: Path) -> dict[str, Any]:
     """Checked options laid over ours; what pods say goes to `logs` unless they say otherwise."""
-    given = {key: value for key, value in options.items() if value is not None}
-    given = {**DEFAULTS, "log_directory": str(logs), **given}
+    given = laid_over(DEFAULTS, options, logs)
     return {**given, "pod_template": read_template(given["pod_template"])}
 
 

@@ -69,7 +69,8 @@ def _batch(parallel: ParallelConfig, logs: Path) -> Start:
 
 
 def _ssh(parallel: ParallelConfig, logs: Path) -> Iterator[Start]:
-    from espnet3.parallel.backends.ssh import ssh_command, with_defaults
+    from espnet3.parallel.backends.ssh import ssh_command
+    from espnet3.parallel.backends.ssh_options import with_defaults
 
     ssh_options.check(parallel.options)
     options = with_defaults(parallel.options, logs)

@@ -19,12 +19,13 @@ from typing import Any
 from distributed import Scheduler
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
+from espnet3.parallel.backends.bring_up import closed_on_error, submit_first
 from espnet3.parallel.backends.environment import shell_lines
 from espnet3.parallel.backends.job import Submissions
 from espnet3.parallel.backends.jobqueue import ENTRY
 from espnet3.parallel.backends.queues import JobState
 from espnet3.parallel.backends.scheduler_side import listening
-from espnet3.parallel.backends.ssh_options import DEFAULTS
+from espnet3.parallel.backends.ssh_options import with_defaults
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.credentials import Credentials, make_credentials
@@ -51,11 +52,16 @@ class Remote(ProcessInterface):
 
     async def start(self) -> None:
         """Start `ssh`; whether it gets through is seen later, by the worker that comes."""
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self._ssh = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log
-            )
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            with self._log.open("ab") as log:
+                self._ssh = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log
+                )
+        except OSError as error:  # raised here, it would go to a log that nobody reads
+            self._cluster_.refused(self._name, f"ssh cannot be started for {self.host}: {error}")
+            await super().start()  # type: ignore[no-untyped-call]
+            return
         if self._credentials is not None:  # where no other user sees them, as on the command line
             self._ssh.stdin.write(self._credentials.as_line())  # type: ignore[union-attr]
         self._cluster_.started(self._name, self.host, self._ssh)
@@ -119,6 +125,10 @@ class Cluster(SpecCluster):
         self._submissions.answer(name, name)
         logger.debug("worker %s on %s", name, host)
 
+    def refused(self, name: str, words: str) -> None:
+        """A worker's `ssh` could not be started."""
+        self._submissions.answer(name, None, words)
+
     def jobs(self, job_ids: Sequence[str]) -> dict[str, JobState]:
         """Those whose `ssh` still runs."""
         return {
@@ -169,25 +179,13 @@ def ssh_command(host: str, scheduler: str, name: str, options: Mapping[str, Any]
     return [*shlex.split(options["ssh_command"]), host, f"exec sh -c {shlex.quote(script)}"]
 
 
-def with_defaults(options: Mapping[str, Any], logs: Path) -> dict[str, Any]:
-    """The user's options laid over ours; job logs go to `logs` unless they say otherwise."""
-    given = {key: value for key, value in options.items() if value is not None}
-    return {**DEFAULTS, "log_directory": str(logs), **given}
-
-
 def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
     """Start a worker on each host in turn; they come by themselves."""
     options = with_defaults(config.options, logs)
     submissions = Submissions()
     cluster = Cluster(options, submissions, make_credentials() if config.secure else None)
-    try:
-        cluster.watch = Watch(cluster, cluster.jobs, submissions, config)
-        cluster.scale(config.n_at_first)  # type: ignore[no-untyped-call]
-        submissions.wait(config.n_at_first)
-        cluster.watch.start()
-    except BaseException:
-        cluster.close()
-        raise
+    with closed_on_error(cluster):
+        submit_first(cluster, cluster.jobs, submissions, config, "workers")
     logger.info(
         "%d workers are started by ssh on %s", config.n_at_first, ", ".join(options["hosts"])
     )

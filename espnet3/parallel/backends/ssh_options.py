@@ -1,11 +1,20 @@
 """What may stand in `options` for `env: ssh`."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError
-from espnet3.parallel.wording import nearest, shown
+from espnet3.parallel.backends.options import (
+    BLOCK,
+    POSITIVE,
+    TEXTS,
+    Kind,
+    is_texts,
+    kind_problems,
+    laid_over,
+)
 
 DEFAULTS: dict[str, Any] = {
     "hosts": None,
@@ -24,28 +33,18 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) and text for text in value)
-
-
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "hosts": ("a list of host names", lambda value: _texts(value) and bool(value)),
-    "job_script_prologue": ("a list of texts", _texts),
-    "worker_extra_args": ("a list of texts", _texts),
-    "cores": ("a whole number, 1 or more", lambda value: type(value) is int and value > 0),
-    "scheduler_options": ("a block of keys", lambda value: isinstance(value, dict)),
+_KINDS: dict[str, Kind] = {
+    "hosts": ("a list of host names", lambda value: is_texts(value) and bool(value)),
+    "job_script_prologue": TEXTS,
+    "worker_extra_args": TEXTS,
+    "cores": POSITIVE,
+    "scheduler_options": BLOCK,
 }
 
 
 def option_problems(options: Mapping[str, Any]) -> list[str]:
     """What is wrong with the options, one sentence each."""
-    problems = []
-    for key, value in options.items():
-        name = f"parallel.options.{key}"
-        if key not in DEFAULTS:
-            problems.append(f"{name}: ssh has no such option; {nearest(key, DEFAULTS)}")
-        elif key in _KINDS and value is not None and not _KINDS[key][1](value):
-            problems.append(f"{name}: must be {_KINDS[key][0]}, not {shown(value)}")
+    problems = kind_problems("ssh", options, DEFAULTS, _KINDS)
     if options.get("hosts") is None:
         problems.append(
             "parallel.options.hosts: is not set; list the hosts, as in `hosts: [node1, node2]`"
@@ -65,3 +64,8 @@ def check(options: Mapping[str, Any]) -> None:
     program = (options.get("ssh_command") or DEFAULTS["ssh_command"]).split()[0]
     if shutil.which(program) is None:
         raise ConfigError(f"parallel.env: ssh needs `{program}`, which is not on the PATH")
+
+
+def with_defaults(options: Mapping[str, Any], logs: Path) -> dict[str, Any]:
+    """Checked options laid over ours; job logs go to `logs` unless they say otherwise."""
+    return laid_over(DEFAULTS, options, logs)

@@ -10,9 +10,10 @@ from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.coverage import Coverage, Shard, shard_entries
 from espnet3.parallel.engine.dealer import Dealer, Lease
 from espnet3.parallel.engine.ledger import Ledger
+from espnet3.parallel.engine.lengths import Lengths
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
-from espnet3.parallel.engine.progress import Progress
+from espnet3.parallel.engine.progress import Progress, audio_pace
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.shards import ShardNaming, read_done, shard_name
 from espnet3.parallel.engine.troubles import Troubles
@@ -86,12 +87,14 @@ class Run:
         self._began: float | None = None
         self._progress: Progress | None = None
         self._seconds, self._counted = 0.0, 0  # in `forward` and positions, accepted in this epoch
+        self._lengths = None if durations is None else Lengths(durations)
+        self._heard = 0.0  # seconds of audio, accepted in this epoch
         self._dealer = Dealer(
             plan,
             self.coverage.remaining(plan.goal),
             lease_seconds=config.lease_seconds,
             workers=workers,
-            durations=durations,
+            lengths=self._lengths,
         )
         self._troubles = Troubles(run_dir, plan, config, ledger, self._dealer, name_of)
 
@@ -132,7 +135,9 @@ class Run:
             return None
         if self._began is None:
             self._began = self._clock()
-            self._progress = Progress(self.plan.goal, self._n_done(), self._began)
+            self._progress = Progress(
+                self.plan.goal, self._n_done(), self._began, audio=self._audio_left()
+            )
         return self._dealer.deal(self._clock() - self._began, self._seconds / max(1, self._counted))
 
     def report(self, report: LeaseReport) -> None:
@@ -214,6 +219,11 @@ class Run:
             logger.warning("%s", death.told(self.run_dir))
         self._count_idle_death(death)
 
+    @property
+    def pace(self) -> str:
+        """The audio that was done in this epoch, in words; "" where the data knows no durations."""
+        return audio_pace(self._heard, self._seconds) if self._heard else ""
+
     def stop(self, reason: str) -> None:
         """Hand out no more leases; the first reason given stays."""
         self._troubles.stop(reason)
@@ -248,6 +258,14 @@ class Run:
         self._troubles.success()
         self._seconds += shard.forward_seconds
         self._counted += shard.stop - shard.first
+        if self._lengths is not None:
+            self._heard += self._lengths.of(shard.first, shard.stop)
+
+    def _audio_left(self) -> float:
+        """Seconds of audio that nobody has done yet; 0 where the data does not know."""
+        if self._lengths is None:
+            return 0.0
+        return self._lengths.total(self.coverage.remaining(self.plan.goal))
 
     def _n_done(self) -> int:
         return self.plan.goal - self.n_left - self._troubles.n_failed
@@ -256,7 +274,8 @@ class Run:
         now = self._clock()
         # Asked at each report, when counting what is done would take as long as there are workers.
         if self._progress is not None and self._progress.is_due(now):
-            line = self._progress.line(self._n_done(), len(self.coverage.failed), now)
+            n_failed = len(self.coverage.failed)
+            line = self._progress.line(self._n_done(), n_failed, now, self._heard)
             logger.info("%s", line)
 
     def _halve(self, first: int, stop: int) -> None:

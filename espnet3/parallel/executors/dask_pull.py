@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import cloudpickle
-
 from espnet3.errors import ConfigError
+from espnet3.parallel import modules_by_path
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors.driver import Driver
@@ -41,7 +40,7 @@ def run_on_cluster(
     from distributed import Client
 
     try:
-        blob = cloudpickle.dumps((job, setup))
+        blob = modules_by_path.dumps((job, setup))
     except Exception as error:
         raise ConfigError(
             f"{job.provider} or {job.runner.__name__} cannot be sent to workers ({error}); what "

@@ -10,9 +10,8 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-import cloudpickle
-
 from espnet3.errors import ConfigError, RunStopped
+from espnet3.parallel import modules_by_path
 from espnet3.parallel.engine.marker import marker_path
 from espnet3.parallel.engine.report import text_of
 from espnet3.parallel.executors import messages
@@ -30,7 +29,7 @@ def serve(token: str, blob: bytes) -> None:
 
     Args:
         token: of the run, so that a late call reaches no other one.
-        blob: the pickled (Job, env setup function).
+        blob: (Job, env setup function), from `modules_by_path.dumps`.
     """
     from distributed import get_worker
 
@@ -42,7 +41,7 @@ def serve(token: str, blob: bytes) -> None:
 
     with ExitStack() as stack:
         try:
-            job, setup = cloudpickle.loads(blob)
+            job, setup = modules_by_path.loads(blob)
             log = stack.enter_context(own_log(job.run_dir, name))
             lease_worker = _prepare(job, setup, name, log)
         except BaseException as error:  # sys.exit() in a task would hang it

@@ -69,7 +69,7 @@ class BaseSystem:
         """Prepare and build the data of every distinct ``data_src`` under ``dataset``.
 
         The builder's methods get the keys of ``create_dataset:`` as keyword arguments. What is
-        there already is left alone.
+        there already is left alone. What they give to runners is done where ``parallel:`` says.
 
         Raises:
             ConfigError: no data set is configured, or the keys do not fit the builder.
@@ -77,12 +77,15 @@ class BaseSystem:
         """
         config = _given(self.training_config, "create_dataset", "training")
         from espnet3.components.data.dataset_module import load_dataset_module
+        from espnet3.parallel.parallel import parallel_session
 
         plain = resolved_container(config)
         arguments = plain.get("create_dataset") or {}
-        for data_src in _data_sources(plain.get("dataset") or {}):
-            module = load_dataset_module(data_src, plain.get("recipe_dir"))
-            _run_builder(module.DatasetBuilder(), data_src or "dataset/ of the recipe", arguments)
+        with parallel_session(plain.get("parallel"), run=plain.get("run")):
+            for data_src in _data_sources(plain.get("dataset") or {}):
+                module = load_dataset_module(data_src, plain.get("recipe_dir"))
+                name = data_src or "dataset/ of the recipe"
+                _run_builder(module.DatasetBuilder(), name, arguments)
 
     @not_built(training.COLLECT_STATS_NOT_BUILT)
     def collect_stats(self) -> None:

@@ -11,22 +11,19 @@ from typing import Any
 
 import soundfile
 
+from espnet3.components.data.build_record import BuildRecord
 from espnet3.components.data.dataset_builder import DatasetBuilder
 from espnet3.errors import DataError
 
-from .manifest import Utterance, manifest_path, read_manifest, write_manifest
+from .manifest import Utterance, manifest_path, write_manifest
 
 ARCHIVE = Path("downloads/an4_excerpt.tar.gz")
 SOURCE = Path("data/source")
-BUILT = Path("data/built")
-"""Written last: without it nothing under data/ counts as built."""
-
 SAMPLE_RATE = 16000
 SPLITS = {"train": "an4_train", "test": "an4_test"}
 """Our name of a split, and that of its files in AN4's ``etc/``."""
 
 _LINE = re.compile(r"(?:<s>\s+)?(?P<text>.*?)(?:\s+</s>)?\s+\((?P<file>[\w-]+)\)\s*")
-_WAV_HEADER_BYTES = 44
 
 
 class MiniAn4Builder(DatasetBuilder):
@@ -54,10 +51,7 @@ class MiniAn4Builder(DatasetBuilder):
 
     def is_built(self, recipe_dir: str | Path, **_: Any) -> bool:
         """Tell whether a build came to its end and its files are still there, by their sizes."""
-        if not (Path(recipe_dir) / BUILT).is_file():
-            return False
-        manifests = [manifest_path(recipe_dir, split) for split in SPLITS]
-        return all(path.is_file() and _is_complete(path) for path in manifests)
+        return BuildRecord(Path(recipe_dir) / "data").is_complete()
 
     def build(self, recipe_dir: str | Path, **_: Any) -> None:
         """Convert SPHERE to WAV and write one manifest per split; all of it again if called again.
@@ -65,20 +59,21 @@ class MiniAn4Builder(DatasetBuilder):
         Raises:
             DataError: a transcript or recording is not what AN4 has.
         """
-        marker = Path(recipe_dir) / BUILT
-        marker.unlink(missing_ok=True)
+        record, files = BuildRecord(Path(recipe_dir) / "data"), []
+        record.clear()
         for split, name in SPLITS.items():
             manifest = manifest_path(recipe_dir, split)
             (manifest.parent / "wav").mkdir(parents=True, exist_ok=True)
             corpus = Path(recipe_dir) / SOURCE / "an4"
-            files = _recordings(corpus, name)
+            recordings = _recordings(corpus, name)
             utterances = []
             for file, text in _transcripts(corpus / "etc" / f"{name}.transcription"):
-                if file not in files:
+                if file not in recordings:
                     raise DataError(f"{name}: {file!r} has a transcript but no recording")
-                utterances.append(_convert(files[file], text, manifest.parent))
+                utterances.append(_convert(recordings[file], text, manifest.parent))
             write_manifest(manifest, sorted(utterances, key=lambda utterance: utterance.utt_id))
-        marker.write_text("complete\n", encoding="utf-8")
+            files += [manifest, *(manifest.parent / utterance.wav for utterance in utterances)]
+        record.write(files)
 
 
 def _recordings(corpus: Path, name: str) -> dict[str, Path]:
@@ -108,12 +103,3 @@ def _convert(sphere: Path, text: str, directory: Path) -> Utterance:
     soundfile.write(temporary, samples, rate, subtype="PCM_16", format="WAV")
     os.replace(temporary, wav)
     return Utterance(utt_id, f"wav/{wav.name}", len(samples) / rate, text)
-
-
-def _is_complete(manifest: Path) -> bool:
-    for utterance in read_manifest(manifest):
-        wav = manifest.parent / utterance.wav
-        expected = _WAV_HEADER_BYTES + 2 * round(utterance.seconds * SAMPLE_RATE)
-        if not wav.is_file() or wav.stat().st_size != expected:
-            return False
-    return True
