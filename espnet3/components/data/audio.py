@@ -1,4 +1,4 @@
-"""Reading audio of any format, whole or a stretch of it: by soundfile, and what that cannot, by PyAV.
+"""Reading audio of any format, whole or a stretch of it, by soundfile or else by PyAV.
 
 soundfile (libsndfile) reads WAV, FLAC, Ogg, Opus, MP3, SPHERE, AIFF and more, and seeks, so that a
 stretch costs no more than itself. PyAV (FFmpeg) reads nearly everything else, M4A and G.722 among
@@ -239,14 +239,11 @@ def _read_av(file: Path, start: float, end: float | None) -> tuple[Samples, int]
 def _as_float(frame: Any) -> Samples:
     """Return a decoded frame as (samples, channels), with full scale at 1.0."""
     array = frame.to_ndarray()
-    if frame.format.is_planar:
-        array = array.T
-    else:
-        array = array.reshape(frame.samples, -1)
+    array = array.T if frame.format.is_planar else array.reshape(frame.samples, -1)
     if array.dtype.kind == "f":
         return np.asarray(array, np.float32)
     if array.dtype == np.uint8:
-        return (array.astype(np.float32) - 128) / 128
+        return np.asarray((array.astype(np.float32) - 128) / 128, np.float32)
     full_scale = -float(np.iinfo(array.dtype).min)
     return np.asarray(array / full_scale, np.float32)
 
