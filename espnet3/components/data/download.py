@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import urllib.parse
@@ -12,15 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from espnet3.components.data.fetch import Retries, fetch
-from espnet3.errors import ConfigError, DataError
+from espnet3.components.data.file_runs import ResultGone, run_over_files
+from espnet3.errors import ConfigError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
-from espnet3.parallel.engine.items import digest_items
-from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.env_provider import EnvironmentProvider
 from espnet3.parallel.results import read_results
-
-logger = logging.getLogger(__name__)
 
 STEP = "download"
 _HEX_DIGITS = {"sha256": 64, "md5": 32}
@@ -94,15 +90,7 @@ def download(
     items = [[t.path, t.sha256, t.md5, t.size] for t in given]
     provider = DownloadProvider(out, {t.path: t.url for t in given}, retries)
     runner = DownloadRunner(provider, output_dir=out / "run", shard_subdir=STEP)
-    before = Manifest.read(runner.run_dir)
-    # Of another list, what is there is looked at anew, and kept where it is right.
-    runner.resume = before is None or before.items == digest_items(items)
-    try:
-        runner(items)
-    except _GoneError as error:
-        logger.warning("%s; everything is looked at again", error)
-        runner.resume = False
-        runner(items)
+    run_over_files(runner, items)
     return paths
 
 
@@ -156,13 +144,13 @@ class DownloadRunner(BaseRunner):
         """Return ``path`` and ``bytes`` of each.
 
         Raises:
-            DataError: A file that was fetched is not there any more.
+            ResultGone: A file that was fetched is not there any more.
         """
         files = read_results(shard_dirs)
         for file in files:
             path = Path(self.provider.config["output_dir"]) / file["path"]
             if not path.is_file() or path.stat().st_size != file["bytes"]:
-                raise _GoneError(f"{path} was fetched, and is gone or has changed")
+                raise ResultGone(f"{path} was fetched, and is gone or has changed")
         return files
 
 
@@ -170,7 +158,3 @@ def _last_part(url: str) -> str:
     if "://" not in url:
         return Path(url).name
     return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
-
-
-class _GoneError(DataError):
-    pass
