@@ -12,12 +12,14 @@ from typing import Any
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.job import Submissions, job_class
 from espnet3.parallel.backends.jobqueue import (
-    SCHEDULERS,
+    ask_jobs,
     check_commands,
+    check_size,
     cluster_class,
     job_options,
 )
 from espnet3.parallel.backends.scheduler_side import listening
+from espnet3.parallel.backends.schedulers import SCHEDULERS
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.credentials import KeyFiles
@@ -31,7 +33,7 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
     The cluster has a `watch` beside what Dask gives it, which ends with it.
 
     Raises:
-        ConfigError: if options are wrong, or this host cannot submit jobs.
+        ConfigError: if options are wrong, no node is large enough, or this host cannot submit jobs.
         RunStopped: if the scheduler refuses the jobs, in its own words.
     """
     env = config.env
@@ -49,8 +51,10 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
         given |= {"security": keys.credentials.security(), "protocol": "tls"}
     cluster = _watched(env)(keys, job_cls=job_class(env, submissions), **given)
     try:
+        check_size(env, cluster.job_script())
         cluster.log_directory = given["log_directory"]
-        cluster.watch = Watch(cluster, SCHEDULERS[env].jobs, submissions, config)
+        told_by = SCHEDULERS[env].out_of_memory
+        cluster.watch = Watch(cluster, ask_jobs(env, given), submissions, config, told_by)
         cluster.scale(config.n_at_first)
         submissions.wait(config.n_at_first)
         if not submissions.n_accepted:

@@ -18,10 +18,10 @@ from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.job import AT_ONCE, Submissions
+from espnet3.parallel.backends.job_states import JobState
 from espnet3.parallel.backends.kube_api import Pods, state_of
 from espnet3.parallel.backends.kube_options import with_defaults
 from espnet3.parallel.backends.kube_pod import CERTIFICATE, CLUSTER, KEY, worker_pod
-from espnet3.parallel.backends.queues import JobState
 from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig

@@ -21,8 +21,8 @@ from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from espnet3.parallel.backends.environment import shell_lines
 from espnet3.parallel.backends.job import Submissions
+from espnet3.parallel.backends.job_states import JobState
 from espnet3.parallel.backends.jobqueue import ENTRY
-from espnet3.parallel.backends.queues import JobState
 from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.ssh_options import DEFAULTS
 from espnet3.parallel.backends.watch import Watch
