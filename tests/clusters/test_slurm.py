@@ -108,7 +108,7 @@ def test_workers_have_the_directory_threads_and_one_thread(log, out):
         (
             {"memory": "90GB"},
             ConfigError,
-            "no node of the default queue has 1 core and 86016 MiB of memory; the largest has 4 cores",
+            "no node of the default queue has 1 core and 86016 MiB of memory; the largest has 4 ",
         ),
         ({"job_extra_directives": ["--nodelist=n9"]}, RunStopped, "Invalid node name"),
     ],
