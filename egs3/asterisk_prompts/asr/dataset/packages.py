@@ -1,4 +1,4 @@
-"""The Debian packages that the prompts come in: fetched without root, unpacked without installing."""
+"""The Debian packages that the prompts come in: fetched without root, unpacked, not installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``core-sounds-<language>.txt.gz``: a line ``key: text`` for each prompt, and what is odd in it."""
+"""``core-sounds-<language>.txt.gz``: a line ``key: text`` for each prompt, and its oddities."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_transcripts(path: Path) -> dict[str, str]:
 
 
 def spoken(text: str) -> str:
-    """A transcript without its notes: ``[sound of monkeys screaming]``, ``(in inglese)``, ``<beep>``.
+    """A transcript without notes such as ``[ascending tones]``, ``(in inglese)``, ``<beep>``.
 
     Some words in brackets are spoken all the same; nothing in the text tells them apart.
     """
