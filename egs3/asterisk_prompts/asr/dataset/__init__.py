@@ -1,0 +1,1 @@
+"""The prompts: how they are made and how they are read."""
