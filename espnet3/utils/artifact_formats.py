@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,13 @@ SUFFIXES = {
 }  # fmt: skip
 # Floating-point WAV is left out on purpose: libsndfile stamps it with the time of writing, and two
 # runs would never give the same bytes. `npy` keeps floats exactly.
+TYPES = (*SUFFIXES, "ark")
 SUBTYPES = {"wav": ("PCM_16", "PCM_24", "PCM_32"), "flac": ("PCM_16", "PCM_24")}
+
+_OPTIONS = {
+    "wav": ("sample_rate", "subtype"), "flac": ("sample_rate", "subtype"),
+    "ark": ("sample_rate", "audio"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,9 +30,10 @@ class ArtifactFormat:
     """How the values of one field become files.
 
     Attributes:
-        type: One of `SUFFIXES`; None to go by the value.
+        type: One of `TYPES`; None to go by the value.
         writer: Dotted name of a function that writes the file itself, in place of a type.
-        options: `sample_rate` and `subtype` of audio, or keyword arguments of `writer`.
+        options: `sample_rate` and `subtype` of audio (in an ark `sample_rate` and `audio`, its
+            format), or keyword arguments of `writer`.
     """
 
     type: str | None = None
@@ -35,7 +43,7 @@ class ArtifactFormat:
     @property
     def takes_text(self) -> bool:
         """Whether a `str` goes to a file too, instead of into the line."""
-        return self.type == "text" or self.writer is not None
+        return self.type in ("text", "ark") or self.writer is not None
 
 
 def parse_format(block: Any, where: str) -> ArtifactFormat:
@@ -55,9 +63,9 @@ def parse_format(block: Any, where: str) -> ArtifactFormat:
     kind, writer = options.pop("type", None), options.pop("writer", None)
     if writer is not None:
         return _custom_format(writer, kind, options, where)
-    if kind is not None and kind not in SUFFIXES:
-        near = difflib.get_close_matches(str(kind), SUFFIXES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(SUFFIXES)}"
+    if kind is not None and kind not in TYPES:
+        near = difflib.get_close_matches(str(kind), TYPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(TYPES)}"
         raise ConfigError(f"{where}.type: {kind!r} is no type; {hint}")
     _check_options(kind, options, where)
     return ArtifactFormat(kind, None, options)
@@ -75,7 +83,7 @@ def _custom_format(writer: Any, kind: Any, options: dict[str, Any], where: str) 
 
 
 def _check_options(kind: str | None, options: Mapping[str, Any], where: str) -> None:
-    known = ("sample_rate", "subtype") if kind in SUBTYPES else ()
+    known = _OPTIONS.get(kind or "", ())
     for key in options:
         if key not in known:
             hint = (
@@ -84,12 +92,23 @@ def _check_options(kind: str | None, options: Mapping[str, Any], where: str) -> 
                 else f"{kind or 'without type, it'} has none"
             )
             raise ConfigError(f"{where}: unknown option {key!r}; {hint}")
-    if kind not in SUBTYPES:
+    if kind == "ark":
+        _check_ark(options, where)
+    if kind not in SUBTYPES and "sample_rate" not in options:
         return
     rate = options.get("sample_rate")
     if type(rate) is not int or rate < 1:
         raise ConfigError(
             f"{where}: {kind} needs sample_rate, the samples per second as an integer, not {rate!r}"
         )
-    if options.get("subtype", "PCM_16") not in SUBTYPES[kind]:
+    if kind in SUBTYPES and options.get("subtype", "PCM_16") not in SUBTYPES[kind]:
         raise ConfigError(f"{where}.subtype: {kind} is written as {', '.join(SUBTYPES[kind])}")
+
+
+def _check_ark(options: Mapping[str, Any], where: str) -> None:
+    if importlib.util.find_spec("kaldiio") is None:
+        raise ConfigError(f"{where}: type ark needs kaldiio: pip install 'espnet3[data]'")
+    if options.get("audio", "flac") not in ("flac", "wav"):
+        raise ConfigError(f"{where}.audio: in an ark, audio is flac or wav")
+    if "audio" in options and "sample_rate" not in options:
+        raise ConfigError(f"{where}: audio: {options['audio']} needs sample_rate too")

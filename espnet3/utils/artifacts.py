@@ -9,6 +9,8 @@
 | `text`   | .txt   | str, line breaks and all                                                     |
 | `pickle` | .pkl   | anything that can be pickled; never chosen unasked                           |
 
+The type `ark` packs the values of many utterances into one file; see `espnet3.utils.ark`.
+
 Audio as float has full scale at 1.0. What goes beyond is clipped, with a warning; NaN and infinity
 are refused, and so are values beyond 10, which were never scaled to 1.0.
 """
@@ -59,6 +61,8 @@ def write_artifact(
     base.parent.mkdir(parents=True, exist_ok=True)
     if how.writer is not None:
         return call_writer(value, base, how, where, inside=base.parent)
+    if how.type == "ark":
+        raise ConfigError(f"{where}: type ark is for many values; use npy, wav or flac for one")
     suffix, data = render_artifact(value, how, where)
     return write_bytes(base.with_name(base.name + suffix), data)
 
@@ -81,7 +85,7 @@ def render_artifact(value: Any, how: ArtifactFormat, where: str) -> tuple[str, b
         raise
     except Exception as error:  # a value's own methods run here, and can raise anything
         raise RecordRejected(
-            f"{where}: {_describe(value)} cannot be written as {kind}: {error}"
+            f"{where}: {describe(value)} cannot be written as {kind}: {error}"
         ) from error
 
 
@@ -125,7 +129,7 @@ def call_writer(value: Any, base: Path, how: ArtifactFormat, where: str, inside:
         ) from error
     if not isinstance(path, (str, os.PathLike)):
         raise RecordRejected(
-            f"{where}: writer {how.writer} returned {_describe(path)}; it must return the path of "
+            f"{where}: writer {how.writer} returned {describe(path)}; it must return the path of "
             "the file that it wrote"
         )
     written = Path(path)
@@ -169,7 +173,7 @@ def _type_of(value: Any, where: str) -> str:
     if isinstance(value, dict):
         return "json"
     raise RecordRejected(
-        f"{where}: {_describe(value)} is not stored unless the config says how. Under "
+        f"{where}: {describe(value)} is not stored unless the config says how. Under "
         "output_artifacts, give this field {type: pickle} for a Python pickle, {type: "
         f"{'|'.join(t for t in SUFFIXES if t != 'pickle')}}} after converting it, or "
         "{writer: {_target_: your.function}}"
@@ -197,7 +201,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise TypeError(f"it holds {_describe(value)}, which JSON has no form for")
+    raise TypeError(f"it holds {describe(value)}, which JSON has no form for")
 
 
 def _text(value: Any) -> bytes:
@@ -260,6 +264,7 @@ def _samples(array: np.ndarray[Any, Any], where: str) -> np.ndarray[Any, Any]:
     return array if array.dtype == np.float64 else array.astype(np.float32)
 
 
-def _describe(value: Any) -> str:
+def describe(value: Any) -> str:
+    """Name a value's type, for a message."""
     module, name = type(value).__module__, type(value).__qualname__
     return f"a value of type {name if module == 'builtins' else f'{module}.{name}'}"

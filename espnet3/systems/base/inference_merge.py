@@ -17,6 +17,7 @@ import numpy as np
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import concatenate_shard_files
 from espnet3.parallel.engine.durable import fsync_path, replacing
+from espnet3.systems.base.ark_merge import publish_ark
 from espnet3.systems.base.record_writer import FIELDS_FILE
 
 
@@ -35,7 +36,8 @@ def publish(shard_dirs: Sequence[Path], run_dir: Path, hypothesis_keys: Sequence
     """Publish the records of all shards in `run_dir`.
 
     Written are ``<field>.scp`` with one line for each position, in order; ``<field>/`` with the
-    files that the lines name, as hard links where the file system has them; ``text`` (Kaldi's) and
+    files that the lines name, as hard links where the file system has them, or the arks that the
+    values were packed into (see `publish_ark`); ``text`` (Kaldi's) and
     ``hyp.trn`` (sclite's) of the hypothesis, see `hypothesis_field`; ``ref.trn`` of a field called
     ``ref``. Each file is replaced in one step. The bytes do not depend on how positions were
     spread over shards. Ids are held in memory while they are checked (8 bytes each), values never.
@@ -60,8 +62,11 @@ def publish(shard_dirs: Sequence[Path], run_dir: Path, hypothesis_keys: Sequence
     for name, its_kinds in kinds.items():
         if "file" in its_kinds:
             _publish_files(paths, name, run_dir)
-    for name in kinds:
-        concatenate_shard_files(paths, f"{name}.scp", run_dir / f"{name}.scp")
+    for name, its_kinds in kinds.items():
+        if "ark" in its_kinds:
+            publish_ark(paths, name, run_dir)
+        else:
+            concatenate_shard_files(paths, f"{name}.scp", run_dir / f"{name}.scp")
     hypothesis = hypothesis_field(kinds, hypothesis_keys)
     if hypothesis is not None:
         concatenate_shard_files(paths, f"{hypothesis}.scp", run_dir / "text")
@@ -117,11 +122,17 @@ def _done_record(path: Path) -> dict[str, Any]:
 
 
 def _kinds(shards: Sequence[_Shard]) -> dict[str, set[str]]:
-    """Return field -> kinds of its values (text, number, file), in alphabetical order."""
+    """Return field -> kinds of its values (text, number, file, ark), in alphabetical order."""
     kinds: dict[str, set[str]] = {}
     for shard in shards:
         for name, entry in shard.fields.items():
             kinds.setdefault(name, set()).update(entry["kinds"])
+    for name, its_kinds in kinds.items():
+        if "ark" in its_kinds and len(its_kinds) > 1:
+            raise DataError(
+                f"field {name!r} is packed into an ark in some shards only: output_artifacts has "
+                "changed meanwhile. Decode again with resume: false. Nothing was published."
+            )
     return dict(sorted(kinds.items()))
 
 

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from espnet3.errors import RecordRejected
+from espnet3.utils.ark import ShardArk, render_entry
 from espnet3.utils.artifact_formats import ArtifactFormat
 from espnet3.utils.artifacts import call_writer, is_tensor, render_artifact, write_bytes
 from espnet3.utils.scp import check_scp_value, check_utt_id
@@ -49,6 +50,7 @@ class _Field:
     handle: TextIO
     lines: int = 0
     kinds: set[str] = field(default_factory=set)
+    ark: ShardArk | None = None
     missing: tuple[int, str] | None = None
     """The first record without this field: its number in the shard, and its utterance."""
 
@@ -56,12 +58,14 @@ class _Field:
 class _Record:
     """One utterance, checked and ready to be written."""
 
-    __slots__ = ("files", "lines", "utt_id")
+    __slots__ = ("entries", "files", "lines", "utt_id")
 
     def __init__(self, utt_id: str) -> None:
         self.utt_id = utt_id
         self.lines: list[tuple[str, str, str]] = []
-        """Field, text of its line, kind (text, number or file)."""
+        """Field, text of its line (empty for an ark), kind (text, number, file or ark)."""
+        self.entries: dict[str, bytes] = {}
+        """Field -> entry of its ark."""
         self.files: list[tuple[Path, bytes]] = []
 
 
@@ -132,6 +136,8 @@ class RecordWriter:
         with ExitStack() as stack:
             for entry in self._fields.values():
                 stack.callback(entry.handle.close)
+                if entry.ark is not None:
+                    stack.callback(entry.ark.close)
         summary = {
             "records": self._records,
             "first_utterance": self._first_utterance,
@@ -189,6 +195,11 @@ class RecordWriter:
     def _line(self, record: _Record, name: str, value: Any) -> tuple[str, str, str]:
         """Return the line of a field that is not simply a printable text."""
         where = f"utterance {record.utt_id!r}, field {name!r}"
+        how = self._formats.get(name, ArtifactFormat())
+        if how.type == "ark":
+            _refuse_text(name, where)
+            record.entries[name] = render_entry(record.utt_id, value, how, where)
+            return name, "", "ark"
         value = _unwrapped(value)
         if isinstance(value, str) and name not in self._to_file:
             return name, check_scp_value(str.__str__(value), record.utt_id, name), "text"
@@ -203,17 +214,14 @@ class RecordWriter:
                 f"{where}: a {type(value).__name__} is no single value; return a dict, which is "
                 "stored as JSON, an array, or one field per element"
             )
-        path = self._to_artifact(record, name, value, where)
+        path = self._to_artifact(record, name, value, how, where)
         return name, check_scp_value(path.as_posix(), record.utt_id, name), "file"
 
-    def _to_artifact(self, record: _Record, name: str, value: Any, where: str) -> Path:
+    def _to_artifact(
+        self, record: _Record, name: str, value: Any, how: ArtifactFormat, where: str
+    ) -> Path:
         """Prepare the file for a value; return where it will be published."""
-        if name == "text":
-            # Its directory would take the place of Kaldi's file of that name.
-            raise RecordRejected(
-                f"{where}: a field called 'text' holds text only; name it otherwise"
-            )
-        how = self._formats.get(name, ArtifactFormat())
+        _refuse_text(name, where)
         if how.writer is None:
             suffix, data = render_artifact(value, how, where)
             relative = Path(name) / f"{record.utt_id}{suffix}"
@@ -232,6 +240,9 @@ class RecordWriter:
             entry = self._fields.get(name)
             if entry is None:
                 entry = self._open(name)
+            if kind == "ark":  # the line says where in this shard's ark; merge, where in the end
+                entry.ark = entry.ark or ShardArk(self._shard_dir, name)
+                text = entry.ark.add(record.entries[name])
             entry.handle.write(f"{record.utt_id} {text}\n")
             entry.lines += 1
             entry.kinds.add(kind)
@@ -261,6 +272,12 @@ def _unwrapped(value: Any) -> Any:
     if is_array and len(value.shape) == 0 and str(getattr(value, "device", "cpu")) == "cpu":
         return value.item()
     return value
+
+
+def _refuse_text(name: str, where: str) -> None:
+    if name == "text":
+        # Its directory would take the place of Kaldi's file of that name.
+        raise RecordRejected(f"{where}: a field called 'text' holds text only; name it otherwise")
 
 
 def _move_tree(source: Path, target: Path) -> None:

@@ -1,0 +1,114 @@
+"""Publishing the arks of all shards as few large ones, the same whoever made which shard."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from espnet3.errors import DataError
+from espnet3.parallel.engine.durable import fsync_path, replacing
+from espnet3.utils.ark import SHARD_ARK, value_offset
+from espnet3.utils.scp import check_scp_value
+
+PART_BYTES = 1 << 30
+"""A part is closed before the entry that would make it larger; an entry that is larger stands
+alone."""
+
+
+@dataclass
+class _Part:
+    """One ark to be published: stretches (first byte, end) of shards' arks, in order."""
+
+    size: int = 0
+    stretches: list[tuple[Path, int, int]] = field(default_factory=list)
+
+    def add(self, ark: Path, begin: int, end: int) -> None:
+        self.size += end - begin
+        if self.stretches and self.stretches[-1][0] == ark:
+            begin = self.stretches.pop()[1]
+        self.stretches.append((ark, begin, end))
+
+
+def publish_ark(shard_dirs: Sequence[Path], name: str, run_dir: Path) -> None:
+    """Publish a packed field: ``<field>/<field>.<N>.ark``, N from 1, and ``<field>.scp``.
+
+    The entries stand in position order, and a part ends where its size says, so that neither the
+    bytes nor the names depend on how positions were spread over shards. The shards keep their own
+    arks: the values are on disk twice. Parts that were published from the same shards before are
+    not written again.
+
+    Args:
+        shard_dirs: By position.
+        name: The field.
+        run_dir: Where to publish.
+
+    Raises:
+        DataError: A shard's files do not fit each other; the scp stays as it was.
+    """
+    folder = run_dir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    parts: list[_Part] = []
+    with replacing(run_dir / f"{name}.scp") as scp:
+        for utterance, ark, begin, end in _entries(shard_dirs, name):
+            if not parts or (parts[-1].size and parts[-1].size + end - begin > PART_BYTES):
+                parts.append(_Part())
+            path = (folder / f"{name}.{len(parts)}.ark").as_posix()
+            check_scp_value(path, utterance, name)
+            scp.write(f"{utterance} {path}:{parts[-1].size + value_offset(utterance)}\n".encode())
+            parts[-1].add(ark, begin, end)
+        for number, part in enumerate(parts, start=1):
+            _write_part(folder / f"{name}.{number}.ark", part)
+        fsync_path(folder)
+    _remove_others(len(parts), name, folder)
+
+
+def _entries(shard_dirs: Sequence[Path], name: str) -> Iterator[tuple[str, Path, int, int]]:
+    """Yield utterance, ark, first byte and end of all entries, in position order."""
+    for shard_dir in shard_dirs:
+        index, ark = shard_dir / f"{name}.scp", shard_dir / name / SHARD_ARK
+        if not index.exists():
+            continue  # a shard without records
+        with index.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                utterance, begin, end = line.split(" ")
+                yield utterance, ark, int(begin), int(end)
+
+
+def _write_part(path: Path, part: _Part) -> None:
+    """Write one part, unless it is there already: a run of 100 GB may be merged again."""
+    # A part has the time of the newest shard in it. That and the size tell whether it was made of
+    # these shards, which never change once they are committed.
+    made = max(ark.stat().st_mtime_ns for ark, _, _ in part.stretches)
+    with suppress(FileNotFoundError):
+        there = path.stat()
+        if (there.st_size, there.st_mtime_ns) == (part.size, made):
+            return
+    with replacing(path) as target:
+        for ark, begin, end in part.stretches:
+            with ark.open("rb") as source:
+                source.seek(begin)
+                _copy(source, target, end - begin)
+        target.flush()
+        os.utime(target.fileno(), ns=(made, made))
+
+
+def _copy(source: BinaryIO, target: BinaryIO, n_bytes: int) -> None:
+    while n_bytes:
+        data = source.read(min(n_bytes, 1 << 20))
+        if not data:
+            raise DataError(f"{source.name} is shorter than the scp beside it says; decode again")
+        target.write(data)
+        n_bytes -= len(data)
+
+
+def _remove_others(last: int, name: str, folder: Path) -> None:
+    """Remove parts that an earlier, larger publication or a killed one has left."""
+    for path in folder.iterdir():
+        found = re.fullmatch(rf"\.?{re.escape(name)}\.(\d+)\.ark(\.\d+\.tmp)?", path.name)
+        if found and (int(found[1]) > last or found[2]):
+            path.unlink()
