@@ -6,7 +6,7 @@ On NFS the server decides; a rename is atomic there, but another host may see it
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -25,11 +25,19 @@ def fsync_path(path: str | Path) -> None:
 
 def fsync_tree(directory: str | Path) -> None:
     """Flush every file below `directory`, and every directory in it, `directory` included."""
-    files, directories = [], []
+    files: list[str | Path] = []
+    directories: list[str | Path] = []
     for root, _, names in os.walk(directory):
         directories.append(root)
         paths = (os.path.join(root, name) for name in names)
         files += [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
+    fsync_paths(files)
+    for path in reversed(directories):
+        fsync_path(path)
+
+
+def fsync_paths(files: Sequence[str | Path]) -> None:
+    """Flush files (or directories) to disk, many at a time."""
     if len(files) > MANY_FILES:
         from concurrent.futures import ThreadPoolExecutor
 
@@ -39,8 +47,6 @@ def fsync_tree(directory: str | Path) -> None:
     else:
         for path in files:
             fsync_path(path)
-    for path in reversed(directories):
-        fsync_path(path)
 
 
 def write_new(path: Path, data: bytes) -> None:

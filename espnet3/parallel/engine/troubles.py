@@ -3,6 +3,8 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from espnet3.errors import RunStopped
@@ -70,6 +72,7 @@ class Troubles:
 
     def failed(self, failure: UnitFailure, worker: str) -> None:
         """A unit failed: one item is given up, a batch is taken apart."""
+        failure = self._named(failure)
         first, stop = failure.first, failure.stop
         if stop - first > 1:
             self._ledger.append({"kind": "split", "first": first, "last": stop - 1})
@@ -96,9 +99,17 @@ class Troubles:
 
     def fatal(self, failure: UnitFailure, worker: str) -> None:
         """Something failed that other items would meet as well, such as a full disk."""
+        failure = self._named(failure)
         self._log.append(failure, worker, self._ledger.epoch)
         self._fatal = self._fatal or failure
         self.stop(f"{failure.step} failed: {failure.error}: {first_line(failure.message)}")
+
+    def _named(self, failure: UnitFailure) -> UnitFailure:
+        """Call an item as the driver does where its worker knew the position alone."""
+        if failure.utterance == f"#{failure.first}":
+            with suppress(Exception):  # the user's code, for no more than a message
+                return replace(failure, utterance=self._name_of(failure.first))
+        return failure
 
     def killed(self, first: int, stop: int, how: str, worker: str = "", log: str = "") -> None:
         """A worker died in the unit [first, stop).

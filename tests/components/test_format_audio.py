@@ -1,0 +1,224 @@
+"""Formatting audio: what comes out, whoever did it, and what happens to bad files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kaldiio
+import numpy as np
+import pytest
+import soundfile
+
+from espnet3.components.data import audio_files
+from espnet3.components.data.format_audio import FormattedAudio, format_audio
+from espnet3.components.data.utterances import Utterance, kaldi_utterances
+from espnet3.errors import ConfigError, DataError, RunFailed
+from espnet3.parallel.parallel import parallel_session, reset_parallel, set_parallel
+
+ROOT = Path(__file__).parents[2]
+RATE = 16000
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_set() -> Iterator[None]:
+    reset_parallel()
+    yield
+    reset_parallel()
+
+
+def noise(seconds: float, seed: int) -> Any:
+    samples = np.random.default_rng(seed).integers(-9000, 9000, round(seconds * RATE))
+    return samples.astype(np.int16)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[tuple[str, Path]]:
+    """Eight recordings, each of another length."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    made = []
+    for i in range(8):
+        made.append((f"utt{i}", folder / f"{i}.flac"))
+        soundfile.write(made[-1][1], noise(0.1 + 0.05 * i, i), RATE)
+    return made
+
+
+def lines(path: Path) -> list[list[str]]:
+    return [line.split(" ") for line in path.read_text().splitlines()]
+
+
+def tree(out: Path) -> dict[str, bytes]:
+    """All that was published."""
+    files = [p for p in sorted(out.rglob("*")) if p.is_file() and "run" not in p.parts]
+    found = {str(p.relative_to(out)): p.read_bytes() for p in files}
+    found["wav.scp"] = found["wav.scp"].replace(bytes(out), b"OUT")
+    return found
+
+
+def test_files_and_tables(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made = format_audio(sources, out)
+    assert made == FormattedAudio(out / "wav.scp", out / "utt2num_samples", 8, pytest.approx(2.2))
+    paths = dict(lines(made.wav_scp))
+    assert list(paths) == [utt for utt, _ in sources]
+    assert paths["utt3"] == str(out / "audio" / "utt3.flac")
+    assert dict(lines(made.utt2num_samples))["utt3"] == str(round(0.25 * RATE))
+    for i, (utt, _) in enumerate(sources):
+        samples, rate = soundfile.read(paths[utt], dtype="int16")
+        assert rate == RATE
+        assert np.array_equal(samples, noise(0.1 + 0.05 * i, i))
+        assert soundfile.info(paths[utt]).subtype == "PCM_16"
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "wav", "flac.ark"])
+def test_the_bytes_do_not_depend_on_who_made_them(
+    audio_format: str, sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    format_audio(sources, alone, audio_format=audio_format, sample_rate=8000)
+    with parallel_session({"n_workers": 2}):
+        format_audio(sources, shared, audio_format=audio_format, sample_rate=8000)
+    assert tree(alone) == tree(shared)
+
+
+def test_an_ark_is_read_by_kaldiio(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
+    made = format_audio(sources, tmp_path / "out", audio_format="flac.ark")
+    loaded = kaldiio.load_scp(str(made.wav_scp))
+    assert list(loaded) == [utt for utt, _ in sources]
+    for i, (utt, _) in enumerate(sources):
+        rate, samples = loaded[utt]
+        assert rate == RATE
+        assert np.array_equal(samples * 32768, noise(0.1 + 0.05 * i, i))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "run", "utt2num_samples", "wav", "wav.scp"
+    ]  # fmt: skip
+    again = format_audio(
+        [(u, loaded_path) for u, loaded_path in lines(made.wav_scp)], tmp_path / "2"
+    )
+    assert again.seconds == made.seconds
+
+
+def test_segments_channels_and_rates(tmp_path: Path) -> None:
+    kaldi, stereo = tmp_path / "kaldi", tmp_path / "rec.wav"
+    kaldi.mkdir()
+    left, right = noise(2, 1), noise(2, 2)
+    soundfile.write(stereo, np.stack([left, right], axis=1), RATE)
+    (kaldi / "wav.scp").write_text(f"rec {stereo}\n")
+    (kaldi / "segments").write_text("rec-1 rec 0 0.5\nrec-2 rec 0.5 2.1\n")
+    utterances = kaldi_utterances(kaldi)
+    assert utterances[0] == Utterance("rec-1", str(stereo), 0.0, 0.5)
+    made = format_audio(utterances, tmp_path / "out", audio_format="wav", channel=1)
+    assert [int(n) for _, n in lines(made.utt2num_samples)] == [8000, 24000]
+    samples = soundfile.read(tmp_path / "out/audio/rec-2.wav", dtype="int16")[0]
+    assert np.array_equal(samples, right[8000:])
+    at_8 = format_audio(utterances, tmp_path / "8k", channel="mean", sample_rate=8000)
+    assert [int(n) for _, n in lines(at_8.utt2num_samples)] == [4000, 12000]
+
+
+def test_bad_files_cost_themselves_alone(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
+    out, good = tmp_path / "out", sources[5][1].read_bytes()
+    sources[2][1].write_bytes(b"")
+    sources[5][1].write_bytes(good[: len(good) // 2])
+    with pytest.raises(RunFailed, match="2 of 8") as caught:
+        format_audio(sources, out)
+    failed = {entry["utterance"]: entry["message"] for entry in caught.value.failures}
+    assert failed.keys() == {"utt2", "utt5"}
+    assert "2.flac: is empty (0 bytes)" in failed["utt2"]
+    assert "5.flac: damaged or cut short" in failed["utt5"]
+    told = (out / "run/format_audio/failures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["utterance"] for line in told] == ["utt2", "utt5"]
+    assert not (out / "wav.scp").exists()
+
+    sources[5][1].write_bytes(good)
+    before = (out / "audio/utt0.flac").stat().st_ino
+    set_parallel({"on_error": "skip"})
+    made = format_audio(sources, out)
+    assert made.n_utterances == 7
+    assert "utt2" not in dict(lines(made.wav_scp))
+    assert (out / "audio/utt0.flac").stat().st_ino == before
+
+
+def test_a_finished_run_only_looks_whether_all_is_there(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = format_audio(sources, out)
+    before = {path: path.stat().st_ino for path in (out / "audio").iterdir()}
+    assert format_audio(sources, out) == first
+    assert {path: path.stat().st_ino for path in (out / "audio").iterdir()} == before
+    (out / "audio/utt4.flac").unlink()
+    with pytest.raises(DataError, match=r"'utt4': .*utt4.flac was made, and is gone; remove"):
+        format_audio(sources, out)
+
+
+def test_sources_are_never_overwritten(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    format_audio(sources, out)
+    inside = [("utt0", out / "audio" / "utt1.flac"), ("utt1", out / "audio" / "utt0.flac")]
+    with pytest.raises(DataError, match="'utt0': its audio .* lies in .*choose another out_dir"):
+        format_audio(inside, out)
+    link = tmp_path / "link.flac"
+    link.symlink_to(out / "audio" / "utt1.flac")
+    with pytest.raises(DataError, match=r"'utt0': its audio .*link.flac lies in"):
+        format_audio([("utt0", link)], out)
+
+
+def test_many_files_are_spread_over_directories(
+    sources: list[tuple[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio_files, "FILES_IN_A_DIRECTORY", 3)
+    made = format_audio(sources, tmp_path / "out")
+    folders = {Path(path).parent.relative_to(tmp_path / "out") for _, path in lines(made.wav_scp)}
+    assert all(len(f.parts) == 2 and len(f.name) == 1 for f in folders)
+    assert len(folders) > 1
+
+
+def test_wrong_arguments(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="audio_format: 'mp3' is none of flac, wav, flac.ark"):
+        format_audio(sources, tmp_path / "out", audio_format="mp3")
+    with pytest.raises(ConfigError, match="channel: -1"):
+        format_audio(sources, tmp_path / "out", channel=-1)
+    with pytest.raises(DataError, match="utterance 'utt0' comes twice"):
+        format_audio([sources[0], sources[0]], tmp_path / "out")
+
+
+def test_a_command_runs_only_when_allowed(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
+    wav = tmp_path / "a.wav"
+    soundfile.write(wav, noise(0.5, 1), RATE)
+    piped = [("utt", f"cat {wav} |")]
+    with pytest.raises(RunFailed, match="allow_pipes: true"):
+        format_audio(piped, tmp_path / "out")
+    made = format_audio(piped, tmp_path / "other", allow_pipes=True)
+    assert made.seconds == 0.5
+
+
+def test_killed_and_called_again(tmp_path: Path) -> None:
+    source, out = tmp_path / "a.wav", tmp_path / "out"
+    soundfile.write(source, noise(20, 3), RATE)
+    utterances = [(f"utt{i:03d}", str(source)) for i in range(60)]
+    (tmp_path / "list.json").write_text(json.dumps(utterances))
+    program = (
+        "import json, sys\n"
+        "from espnet3.components.data.format_audio import format_audio\n"
+        "format_audio(json.load(open(sys.argv[1])), sys.argv[2], sample_rate=22050)\n"
+    )
+    driver = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "list.json"), str(out)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    while len(list(out.glob("audio/*.flac"))) < 5:
+        assert driver.poll() is None
+        time.sleep(0.001)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    format_audio(utterances, out, sample_rate=22050)
+    format_audio(utterances, tmp_path / "whole", sample_rate=22050)
+    assert tree(out) == tree(tmp_path / "whole")
