@@ -140,10 +140,10 @@ def test_merging_again_writes_no_part_again_and_leaves_no_old_ones(tmp_path, mon
     (folder / ".feats.2.ark.77.tmp").write_text("of a process that was killed")
     publish([shard], tmp_path / "out")
     assert {p.name: p.stat().st_ino for p in folder.iterdir()} == before
-    other = [{"utt_id": "u", "feats": np.zeros(20, np.float32)}]  # as long as the first part
+    other = [{"utt_id": "u9", "feats": np.zeros(20, np.float32)}]  # as long as the first part
     publish([write_shard(tmp_path, "split.2", other, feats={"type": "ark"})], tmp_path / "out")
     assert [p.name for p in folder.iterdir()] == ["feats.1.ark"]
-    assert not kaldiio.load_scp(str(tmp_path / "out/feats.scp"))["u"].any()
+    assert not kaldiio.load_scp(str(tmp_path / "out/feats.scp"))["u9"].any()
 
 
 def test_shards_that_pack_and_shards_that_do_not_are_refused(tmp_path):
