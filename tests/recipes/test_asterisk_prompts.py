@@ -5,13 +5,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from espnet3.components.data.dataset_module import load_dataset_module
-from espnet3.errors import ConfigError, DataError
+from espnet3.components.data.kaldi_dir import KALDI_REQUIRES, read_kaldi_dir
+from espnet3.errors import ConfigError, DataError, RunFailed
+from espnet3.systems.base.system import BaseSystem
 
 RECIPE = Path(__file__).parents[2] / "egs3/asterisk_prompts/asr"
 TEXTS = """\ufeff; Core Asterisk Sounds
@@ -93,7 +97,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def part(recipe: Path, name: str) -> object:
+def part(recipe: Path, name: str) -> Any:
     """A module of the recipe's ``dataset/``."""
     module = load_dataset_module(recipe_dir=recipe)
     return __import__(f"{module.__name__}.{name}", fromlist=["x"])
@@ -124,18 +128,10 @@ def test_transcripts_are_read_with_all_that_is_odd_in_them(recipe: Path, package
     unpack, transcripts = part(recipe, "packages"), part(recipe, "transcripts")
     unpack.fetch("en", recipe / "data/source", packages)
     texts = transcripts.read_transcripts(unpack.transcript_file(recipe / "data/source", "en"))
-    assert {key: transcripts.spoken(text) for key, text in texts.items()} == {
-        "auth-thankyou": "Thank you.",
-        "beep": "",
-        "digits/0": "zero",
-        "letters/dash": "dash",
-        "conf-adminmenu": "Press 1 to mute, 12 to leave.",
-        "demo-instruct": "This one is much too long.",
-        "is": "",
-        "no-audio": "This has no audio.",
-        "silence/1": "",
-        "spy-iax2": "IAX",
-    }
+    assert len(texts) == 10
+    assert texts["conf-adminmenu"] == "Press 1 to mute, 12 to leave."
+    assert texts["digits/0"] == "zero"
+    assert texts["is"] == ""
 
 
 def test_line_without_a_key_is_named(recipe: Path, tmp_path: Path) -> None:
@@ -144,3 +140,98 @@ def test_line_without_a_key_is_named(recipe: Path, tmp_path: Path) -> None:
         file.write("a: b\nno key\n")
     with pytest.raises(DataError, match=r"texts\.gz, line 2: not `key: text`: 'no key'"):
         part(recipe, "transcripts").read_transcripts(path)
+
+
+def create(recipe: Path, packages: Path, **keys: object) -> None:
+    config = OmegaConf.load(recipe / "conf/training.yaml")
+    config.create_dataset.packages_dir = str(packages)
+    config.create_dataset.update(keys)
+    config.parallel = None
+    BaseSystem(training_config=config).create_dataset()
+
+
+def test_data_directory_has_what_is_spoken_and_says_what_is_left_out(
+    recipe: Path, packages: Path
+) -> None:
+    create(recipe, packages)
+    data = read_kaldi_dir(recipe / "data/en", require=KALDI_REQUIRES)
+    assert data["text"].as_dict() == {
+        "en_US_f_Allison-auth-thankyou": "thank you",
+        "en_US_f_Allison-conf-adminmenu": "press one to mute twelve to leave",
+        "en_US_f_Allison-digits.0": "zero",
+        "en_US_f_Allison-letters.dash": "dash",
+        "en_US_f_Allison-spy-iax2": "iax",
+    }
+    assert data["utt2num_samples"].as_dict()["en_US_f_Allison-digits.0"] == "9600"
+    assert (recipe / "data/en/dropped.tsv").read_text().splitlines()[1:] == [
+        "en_US_f_Allison-beep\tempty text\t",
+        "en_US_f_Allison-is\tempty text\t",
+        "en_US_f_Allison-no-text\tno text\t",
+        "en_US_f_Allison-silence.1\tempty text\t",
+        "en_US_f_Allison-demo-instruct\ttoo long\t50",
+    ]
+    dataset = load_dataset_module(recipe_dir=recipe).Dataset("en")
+    assert dataset.durations() == [1.0, 2.0, 0.6, 0.7, 0.9]
+    item = dataset[2]
+    assert (item["speaker"], item["sample_rate"], item["speech"].shape) == (
+        "en_US_f_Allison", 16000, (9600,),
+    )  # fmt: skip
+    assert 0.2 < np.abs(item["speech"]).max() < 0.3  # the tone's 8000 of 32768
+
+
+def test_what_is_there_is_not_built_again_and_what_is_damaged_is(
+    recipe: Path, packages: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    create(recipe, packages)
+    before = (recipe / "data/en/built.json").stat().st_mtime_ns
+    create(recipe, packages)
+    assert (recipe / "data/en/built.json").stat().st_mtime_ns == before
+    (recipe / "data/en/text").write_text("")
+    caplog.set_level("INFO", "espnet3")
+    create(recipe, packages)
+    assert "data/en/text has 0 bytes" in caplog.text
+    assert "all 6 items were done before" in caplog.text  # the audio is not formatted again
+    assert len((recipe / "data/en/text").read_text().splitlines()) == 5
+    create(recipe, packages, max_seconds=60)
+    assert len((recipe / "data/en/text").read_text().splitlines()) == 6
+
+
+def test_broken_recording_with_a_transcript_is_named_and_costs_itself_alone(
+    recipe: Path, packages: Path
+) -> None:
+    unpack = part(recipe, "packages")
+    unpack.fetch("en", recipe / "data/source", packages)
+    broken = unpack.audio_dir(recipe / "data/source", "en") / "auth-thankyou.g722"
+    good = broken.read_bytes()
+    broken.write_bytes(b"")
+    with pytest.raises(RunFailed, match=r"en_US_f_Allison-auth-thankyou[\s\S]*is empty \(0 bytes"):
+        create(recipe, packages)
+    assert not (recipe / "data/en/built.json").exists()
+    broken.write_bytes(good)
+    create(recipe, packages)
+    assert (recipe / "data/en/built.json").exists()
+
+
+def test_language_that_was_not_built_is_named(recipe: Path) -> None:
+    with pytest.raises(DataError, match=r"'ru' of asterisk_prompts is not there.*create_dataset"):
+        load_dataset_module(recipe_dir=recipe).Dataset("ru")
+
+
+def test_hypotheses_are_normalised_like_transcripts(recipe: Path) -> None:
+    from egs3.asterisk_prompts.asr.src.scoring import with_normalised_text
+
+    written = with_normalised_text({}, {"text": "Press 1, or dial 4242 for P.B.X.!"}, 0)
+    assert written == {
+        "text": "Press 1, or dial 4242 for P.B.X.!",
+        "normalised": "press one or dial four two four two for pbx",
+    }
+
+
+def test_features_are_log_mel_bands(recipe: Path) -> None:
+    from egs3.asterisk_prompts.asr.src.features import log_mel
+
+    tone = np.sin(np.arange(16000) * 2 * np.pi * 1000 / 16000).astype(np.float32)
+    feats = log_mel({"speech": tone, "sample_rate": 16000})["feats"]
+    assert (feats.shape, feats.dtype) == ((101, 80), np.float32)
+    # 1000 Hz are 1000 mel of 2840, which 81 steps make: band 28 is the nearest.
+    assert set(feats[5:-5].argmax(axis=1)) == {28}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import re
 from pathlib import Path
 
+from espnet3.components.data.text import TextNormalizer
 from espnet3.errors import DataError
-
-_NOTE = re.compile(r"\[[^][]*\]|\([^()]*\)|<[^<>]*>")
 
 
 def read_transcripts(path: Path) -> dict[str, str]:
@@ -34,12 +32,14 @@ def read_transcripts(path: Path) -> dict[str, str]:
     return found
 
 
-def spoken(text: str) -> str:
-    """A transcript without notes such as ``[ascending tones]``, ``(in inglese)``, ``<beep>``.
+def normalizer(language: str) -> TextNormalizer:
+    """What transcripts and hypotheses go through.
 
-    Some words in brackets are spoken all the same; nothing in the text tells them apart.
+    Notes such as ``[ascending tones]`` and ``(in inglese)`` are left out; some words in brackets
+    are spoken all the same, and nothing in the text tells them apart. Numbers of four digits and
+    more are extensions here, which are read digit by digit.
     """
-    return " ".join(_NOTE.sub(" ", text).split())
+    return TextNormalizer.for_language(language, digit_by_digit_from=4, letters_joined=True)
 
 
 def utterance_id(voice: str, key: str) -> str:
