@@ -13,12 +13,13 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import espnet3
 from espnet3.parallel.code_hash import Code, Import, read_code, read_names, read_sources
+from espnet3.utils.module_search import find_below
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ def _spec(name: str, parent: _Module | None) -> ModuleSpec | None:
     try:
         if parent is None:
             return importlib.util.find_spec(name)
-        return PathFinder.find_spec(name, list(parent.folders))
+        return find_below(parent.folders, name.rpartition(".")[2])
     except Exception:  # somebody's import hook
         return None
 

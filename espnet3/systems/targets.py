@@ -6,9 +6,11 @@ import ast
 import importlib.util
 import sys
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+
+from espnet3.utils.module_search import find_below
 
 
 def targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -39,7 +41,7 @@ def why_not_importable(name: Any) -> str:
         return f"{name}: there is no module {parts[0]!r} on the Python path"
     depth = 1
     while depth < len(parts):
-        child = _submodule(spec, ".".join(parts[: depth + 1]))
+        child = _submodule(spec, parts[depth])
         if child is None:
             break
         spec, depth = child, depth + 1
@@ -54,7 +56,7 @@ def why_not_importable(name: Any) -> str:
 def _submodule(spec: ModuleSpec, name: str) -> ModuleSpec | None:
     if spec.submodule_search_locations is None:
         return None
-    return PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    return find_below(list(spec.submodule_search_locations), name)
 
 
 def _may_define(module: str, spec: ModuleSpec, name: str) -> bool:

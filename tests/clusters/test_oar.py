@@ -9,7 +9,7 @@ from recipe import assert_same_results
 from workloads import Lines, Provider, forwards, lines_of, notes, tell
 
 from espnet3.errors import RunStopped
-from espnet3.parallel.backends.queues import oar_jobs
+from espnet3.parallel.backends.job_states import oar_jobs
 from espnet3.parallel.parallel import set_parallel
 
 pytestmark = [

@@ -1,7 +1,8 @@
-"""On a real Grid Engine: the bytes of a local run, a job that is deleted, and a hard walltime."""
+"""On a real Grid Engine: the bytes of a local run, jobs that are deleted or ended for a limit."""
 
 import getpass
 import subprocess
+import sys
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from drivers import DEADLINE, await_that
 from recipe import assert_same_results
 from workloads import Lines, Provider, forwards, lines_of, notes, tell
 
-from espnet3.errors import ConfigError, RunStopped
+from espnet3.errors import ConfigError, RunFailed, RunStopped
 from espnet3.parallel.parallel import set_parallel
 
 pytestmark = [pytest.mark.clusters, pytest.mark.usefixtures("sge_lab", "_queue_is_left_empty")]
@@ -87,3 +88,24 @@ def test_hard_walltime_counts_against_no_item(log, out, start_driver, record_pro
     assert merged(out) == lines_of(range(30))
     assert not (out / "failures.jsonl").exists()
     record_property("positions done again", len(forwards(log)) - 30)
+
+
+def test_item_whose_job_takes_more_memory_than_it_may_is_set_aside_alone(log, out):
+    class Hoards(Lines):
+        @staticmethod
+        def forward(idx, log, **env):
+            # SGE first asks to leave, by SIGUSR2.
+            hoard = (
+                "from signal import *; signal(SIGUSR2, SIG_IGN); x = bytearray(200 << 20); pause()"
+            )
+            n_others = 12 if idx == 7 else 0
+            others = [subprocess.Popen([sys.executable, "-c", hoard]) for _ in range(n_others)]
+            for other in others:  # each alone may have what it has
+                other.wait()
+            return Lines.forward(idx, log=log, **env)
+
+    set_parallel(sge(1, options={"resource_spec": "h_vmem=2G"}, max_kills=1))
+    with pytest.raises(RunFailed, match="which took more memory than it may") as caught:
+        Hoards(Provider(log), output_dir=out)(range(20))
+    assert [failure["position"] for failure in caught.value.failures] == [7]
+    assert set(forwards(log)) == {*range(7), *range(8, 20)}

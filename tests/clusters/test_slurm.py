@@ -107,8 +107,8 @@ def test_workers_have_the_directory_threads_and_one_thread(log, out):
         ({"queue": "cpuu"}, ConfigError, "slurm has no queue 'cpuu'; did you mean cpu?"),
         (
             {"memory": "90GB"},
-            RunStopped,
-            "sbatch: error: Memory specification can not be satisfied",
+            ConfigError,
+            "no node of the default queue has 1 core and 86016 MiB of memory; the largest has 4 ",
         ),
         ({"job_extra_directives": ["--nodelist=n9"]}, RunStopped, "Invalid node name"),
     ],

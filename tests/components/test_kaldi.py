@@ -152,6 +152,14 @@ def test_fixing_sorts_and_keeps_what_all_files_have(tmp_path):
     read_kaldi_dir(folder, require=KALDI_REQUIRES)
 
 
+def test_fixing_what_leaves_nothing_changes_nothing(tmp_path):
+    folder = make(tmp_path / "data", {**FILES, "text": "someone-else A\n"})
+    before = content(folder)
+    with pytest.raises(DataError, match="text: is empty"):
+        fix_kaldi_dir(folder)
+    assert content(folder) == before
+
+
 # the data set
 
 

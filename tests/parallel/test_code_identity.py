@@ -259,6 +259,18 @@ def test_what_a_config_names_or_holds_counts(project, out):
     assert "mine_named" not in sys.modules
 
 
+def test_folders_without_init_are_packages_too(project, out):
+    from mine_run import Provider, Runner
+
+    (project / "mine_space/inner").mkdir(parents=True)
+    (project / "mine_space/inner/model.py").write_text("from . import part\nclass Model: pass\n")
+    (project / "mine_space/inner/part.py").write_text("X = 1\n")
+    config = {"model": {"_target_": "mine_space.inner.model.Model"}, "log": ""}
+    code = Runner(Provider(config)).code_identity()
+    assert {"mine_space.inner.model", "mine_space.inner.part"} < set(code)
+    assert "mine_space" not in sys.modules
+
+
 # scripts and notebooks
 
 SCRIPT = """

@@ -12,7 +12,7 @@ import yaml
 
 from espnet3.errors import ConfigError
 from espnet3.parallel import clusters
-from espnet3.parallel.backends import jobqueue, preview, queues, ssh_options, walltime
+from espnet3.parallel.backends import asking, jobqueue, preview, ssh_options, walltime
 from espnet3.parallel.backends.environment import THREAD_VARIABLES
 from espnet3.parallel.backends.job_script import DRIVER, job_script
 from espnet3.parallel.backends.jobqueue import SCHEDULERS
@@ -30,7 +30,7 @@ def options(env, **more):
 
 @pytest.fixture(autouse=True)
 def _no_scheduler_answers(monkeypatch):
-    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: None)
+    monkeypatch.setattr(asking, "answer", lambda command, gone=None: None)
 
 
 def script_of(env, tmp_path, **more):
@@ -173,7 +173,7 @@ def test_walltime_that_nobody_knows_is_refused_by_name(env, tmp_path):
     ],
 )
 def test_unset_walltime_is_the_limit_of_the_queue(env, answer, line, tmp_path, monkeypatch):
-    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: answer)
+    monkeypatch.setattr(asking, "answer", lambda command, gone=None: answer)
     monkeypatch.setattr(jobqueue, "_check_queue", lambda env, queue: None)
     queue = {"queue": "all.q"} if env == "sge" else {}
     assert line in job_script(env, {"memory": "4GB", **queue}, tmp_path).splitlines()
@@ -191,7 +191,7 @@ def test_unset_walltime_is_the_limit_of_the_queue(env, answer, line, tmp_path, m
     ],
 )
 def test_walltime_that_the_queue_does_not_allow_is_refused(more, refused, tmp_path, monkeypatch):
-    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: "cpu*|2:00:00\n")
+    monkeypatch.setattr(asking, "answer", lambda command, gone=None: "cpu*|2:00:00\n")
     monkeypatch.setattr(jobqueue, "_check_queue", lambda env, queue: None)
     given = {"memory": "4GB", "queue": "cpu", **more}
     if not refused:
@@ -201,8 +201,54 @@ def test_walltime_that_the_queue_does_not_allow_is_refused(more, refused, tmp_pa
         job_script("slurm", given, tmp_path)
 
 
+SINFO = """#!/bin/sh
+case "$*" in *%m*) echo 'cpu*|4|8000\nbig|16|4000\nbig|2|64000' ;; *) echo 'cpu*|infinite' ;; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "slurm_refuses", "words"),
+    [
+        ({"memory": "7GB", "cores": 4}, True, None),
+        ({"memory": "90GB"}, False, None),  # a site may send it elsewhere
+        ({"memory": "90GB", "job_extra_directives": ["--hold"]}, True, None),
+        ({"memory": "90GB", "job_mem": "1GB"}, True, None),
+        (
+            {"memory": "90GB"},
+            True,
+            "no node of the default queue has 1 core and 86016 MiB of memory; the largest has 4 "
+            "cores and 8000 MiB (allocation failure: Requested node configuration is not avail",
+        ),
+        (
+            {"queue": "big", "memory": "8GB", "cores": 8},
+            True,
+            "no node of the queue 'big' has 8 cores and 8192 MiB of memory; the largest has 16 "
+            "cores and 4000 MiB, another 2 cores and 64000 MiB",
+        ),
+    ],
+)
+def test_job_that_fits_no_node_is_refused_with_what_the_largest_has(
+    more, slurm_refuses, words, tmp_path, monkeypatch
+):
+    monkeypatch.undo()
+    refuses = "echo 'allocation failure: Requested node configuration is not available' >&2; exit 1"
+    sbatch = f'#!/bin/sh\ncat > "{tmp_path}/asked"\n' + (refuses if slurm_refuses else "")
+    for name, text in {"sinfo": SINFO, "sbatch": sbatch}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(jobqueue, "_check_queue", lambda env, queue: None)
+    given = {"walltime": "10", **more}
+    if words is None:
+        assert "worker.entry" in job_script("slurm", given, tmp_path)
+        return
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        job_script("slurm", given, tmp_path)
+    assert "#SBATCH --mem=" in (tmp_path / "asked").read_text()
+
+
 def test_a_queue_without_a_limit_needs_no_walltime(tmp_path, monkeypatch):
-    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: "h_rt  INFINITY\n")
+    monkeypatch.setattr(asking, "answer", lambda command, gone=None: "h_rt  INFINITY\n")
     monkeypatch.setattr(jobqueue, "_check_queue", lambda env, queue: None)
     script = job_script("sge", {"memory": "4GB", "queue": "all.q"}, tmp_path)
     assert "h_rt" not in script
@@ -295,47 +341,6 @@ def test_other_threads_import_the_library_only_if_the_main_one_has(monkeypatch):
     thread.start()
     thread.join()
     assert "import it at the top of the program" in errors[0]
-
-
-def test_jobs_as_squeue_and_qstat_list_them(monkeypatch):
-    listed = "7|PENDING|Resources\n8|RUNNING|None\n10|OUT_OF_MEMORY|OutOfMemory\n11|FAILED|None\n"
-    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: listed)
-    jobs = queues.slurm_jobs(["7", "8", "9", "10", "11"])
-    assert jobs == {
-        "7": queues.JobState(True, "pending", "Resources"),
-        "8": queues.JobState(False, "running"),
-        "10": queues.JobState(False, "out_of_memory", "OutOfMemory", True, out_of_memory=True),
-        "11": queues.JobState(False, "failed", over=True),
-    }
-    assert str(jobs["7"]) == "pending (Resources)"
-    listed = (
-        "job-ID prior name user state submit/start at queue slots\n------\n"
-        "12 0.5 espnet3 me r 01/01/2026 00:00:00 all.q 1\n"
-        "13 0.0 espnet3 me Eqw 01/01/2026 00:00:00 1\n14 0.0 other me qw 01/01/2026 00:00:00 1\n"
-    )
-    jobs = queues.sge_jobs(["12", "13"])
-    assert not jobs["12"].pending
-    assert "qstat -j" in str(jobs["13"])
-    assert "14" not in jobs
-
-
-def test_jobs_as_oarstat_lists_them(monkeypatch):
-    listed = """\
-Job id    S User     Duration   System message
---------- - -------- ---------- ------------------------------------------------
-4711      R me          0:00:07 R=1,W=0:1:0,J=B (Karma=0.000,quota_ok)
-4712      W me          0:00:00 R=4,W=0:2:0,J=B
-4713      H me          0:00:00
-4714      E me          0:00:07 R=1,W=0:1:0,J=B
-4715      W me          0:00:00 R=1,W=0:1:0,J=B,N=other
-"""
-    monkeypatch.setattr(queues, "_ask", lambda command, gone=None: listed)
-    jobs = queues.oar_jobs(["4711", "4712", "4713", "4714"])
-    assert {job: (state.pending, str(state)) for job, state in jobs.items()} == {
-        "4711": (False, "running (R=1,W=0:1:0,J=B (Karma=0.000,quota_ok))"),
-        "4712": (True, "waiting (R=4,W=0:2:0,J=B)"),
-        "4713": (True, "on hold"),
-    }
 
 
 CLIENT = """#!/bin/sh

@@ -1,6 +1,5 @@
 """`output_artifacts` of type ark: what goes in, what is published, and that nobody's work shows."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -140,10 +139,10 @@ def test_merging_again_writes_no_part_again_and_leaves_no_old_ones(tmp_path, mon
     (folder / ".feats.2.ark.77.tmp").write_text("of a process that was killed")
     publish([shard], tmp_path / "out")
     assert {p.name: p.stat().st_ino for p in folder.iterdir()} == before
-    other = [{"utt_id": "u", "feats": np.zeros(20, np.float32)}]  # as long as the first part
+    other = [{"utt_id": "u9", "feats": np.zeros(20, np.float32)}]  # as long as the first part
     publish([write_shard(tmp_path, "split.2", other, feats={"type": "ark"})], tmp_path / "out")
     assert [p.name for p in folder.iterdir()] == ["feats.1.ark"]
-    assert not kaldiio.load_scp(str(tmp_path / "out/feats.scp"))["u"].any()
+    assert not kaldiio.load_scp(str(tmp_path / "out/feats.scp"))["u9"].any()
 
 
 def test_shards_that_pack_and_shards_that_do_not_are_refused(tmp_path):
@@ -260,8 +259,7 @@ def test_bytes_are_the_same_after_the_driver_was_killed(decode, tmp_path):
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environ, check=False)
     assert done.returncode == -9
     assert not (tmp_path / "fatal").exists()
+    assert not (tmp_path / "killed/test/feats.scp").exists()
     infer(config)
     infer(decode("whole"))
     assert published(tmp_path / "killed") == published(tmp_path / "whole")
-    manifest = json.loads((tmp_path / "killed/test/manifest.json").read_text())
-    assert manifest

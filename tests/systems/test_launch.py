@@ -229,6 +229,18 @@ def test_every_problem_is_reported_at_once_and_nothing_starts(conf, run):
     assert not (conf.root / "exp").exists()
 
 
+def test_targets_are_found_in_folders_without_init(conf, run, monkeypatch):
+    conf.write("space/inner/model.py", "class Model: pass\n")
+    monkeypatch.syspath_prepend(conf.root)
+    words = [Toy, "--stages", "infer", *T, *A]
+    assert run(*words, "+inference.model._target_=space.inner.model.Model").status == 0
+    outcome = run(*words, "+inference.model._target_=space.inner.model.Modell")
+    assert outcome.status == 2
+    assert "space.inner.model defines no 'Modell'" in outcome.err
+    outcome = run(*words, "+inference.model._target_=space.inner")
+    assert "space.inner is a module" in outcome.err
+
+
 def test_missing_keys_configs_and_values_are_named(conf, run):
     conf.write("conf/empty.yaml", "input_key: '???'\nx: ${nowhere}\n")
     outcome = run(

@@ -145,6 +145,13 @@ class DatasetBuilder:
     assert os.getpid() not in pids
 
 
+def test_create_dataset_leaves_sources_without_a_builder_alone(recipe):
+    config = dataset_config(recipe)
+    entry = {"data_src": "espnet3.components.data.kaldi_dataset", "data_src_args": {"path": "x"}}
+    config.dataset = {"test": [entry]}
+    BaseSystem(training_config=config).create_dataset()
+
+
 def test_create_dataset_checks_that_building_has_built(recipe):
     config = dataset_config(recipe, recipe_dir="${recipe_dir}", broken=True)
     with pytest.raises(DataError, match=r"is_built\(\) still says no"):

@@ -86,6 +86,8 @@ def check_writable(table: KaldiTable, problems: Problems) -> None:
     """Note what could not be read back: order, keys, and values that would break their line."""
     _check_order(table, problems)
     path = table.path
+    if not table.keys:
+        problems.add(path, None, "empty", "is empty")
     for number, (key, value) in enumerate(zip(table.keys, table.values, strict=True), start=1):
         if key.isprintable() and value.isprintable() and " " not in key and key:
             found = None  # the common case

@@ -12,12 +12,15 @@ from typing import Any
 from espnet3.parallel.backends.bring_up import closed_on_error, submit_first
 from espnet3.parallel.backends.job import Submissions, job_class
 from espnet3.parallel.backends.jobqueue import (
-    SCHEDULERS,
+    ask_jobs,
     check_commands,
+    check_size,
     cluster_class,
     job_options,
 )
 from espnet3.parallel.backends.scheduler_side import listening
+from espnet3.parallel.backends.schedulers import SCHEDULERS
+from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.credentials import KeyFiles
 
@@ -30,7 +33,7 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
     The cluster has a `watch` beside what Dask gives it, which ends with it.
 
     Raises:
-        ConfigError: if options are wrong, or this host cannot submit jobs.
+        ConfigError: if options are wrong, no node is large enough, or this host cannot submit jobs.
         RunStopped: if the scheduler refuses the jobs, in its own words.
     """
     env = config.env
@@ -48,8 +51,11 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
         given |= {"security": keys.credentials.security(), "protocol": "tls"}
     cluster = _watched(env)(keys, job_cls=job_class(env, submissions), **given)
     with closed_on_error(cluster):
+        check_size(env, cluster.job_script())
         cluster.log_directory = given["log_directory"]
-        submit_first(cluster, SCHEDULERS[env].jobs, submissions, config, "job")
+        told_by = SCHEDULERS[env].out_of_memory
+        cluster.watch = Watch(cluster, ask_jobs(env, given), submissions, config, told_by)
+        submit_first(cluster, submissions, config, "job")
     logger.info(
         "jobs of %d workers are submitted to %s; their logs are in %s",
         config.n_at_first, env, cluster.log_directory,

@@ -6,8 +6,6 @@ from typing import Any
 
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.job import Submissions
-from espnet3.parallel.backends.queues import AskJobs
-from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
 
 
@@ -21,17 +19,14 @@ def closed_on_error(cluster: Any) -> Iterator[None]:
         raise
 
 
-def submit_first(
-    cluster: Any, ask: AskJobs | None, submissions: Submissions, config: ParallelConfig, what: str
-) -> None:
-    """Submit the first jobs, and have them watched from now on.
+def submit_first(cluster: Any, submissions: Submissions, config: ParallelConfig, what: str) -> None:
+    """Submit the first jobs, and have the cluster's `watch` look after them from now on.
 
     Returns as soon as one is accepted.
 
     Raises:
         RunStopped: if all were refused; it says why `what` was, in the scheduler's words.
     """
-    cluster.watch = Watch(cluster, ask, submissions, config)
     cluster.scale(config.n_at_first)
     submissions.wait(config.n_at_first)
     if not submissions.n_accepted:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.parallel.backends.job import job_class
-from espnet3.parallel.backends.jobqueue import job_options
+from espnet3.parallel.backends.jobqueue import check_size, job_options
 from espnet3.parallel.credentials import KeyFiles
 
 DRIVER = "<driver>:<port>"
@@ -13,7 +13,11 @@ DRIVER = "<driver>:<port>"
 
 
 def job_script(env: str, options: Mapping[str, Any], logs: Path, secure: bool = True) -> str:
-    """The job script of one worker, but for the driver's address and the name of the TLS key."""
+    """The job script of one worker, but for the driver's address and the name of the TLS key.
+
+    Raises:
+        ConfigError: if options are wrong, or no node is large enough for the job.
+    """
     given = job_options(env, options, logs)
     place = Path(given.pop("shared_temp_directory", logs))
     for key in ("scheduler_options", "silence_logs"):
@@ -22,6 +26,7 @@ def job_script(env: str, options: Mapping[str, Any], logs: Path, secure: bool = 
         given |= {"security": KeyFiles.stand_in(place).security(), "protocol": "tls"}
     job = job_class(env, None)(driver_address(secure), f"{env}-0", **given)
     script: str = job.job_script()
+    check_size(env, script)
     return script
 
 

@@ -1,4 +1,4 @@
-"""`env: slurm`, `pbs`, `sge`, ...: one table of what differs between batch schedulers.
+"""`env: slurm`, `pbs`, `sge`, ...: the options of batch jobs.
 
 Everything that ends up in a job script is decided here, from the options and defaults that a user
 would otherwise have to know.
@@ -10,76 +10,18 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError
 from espnet3.parallel.backends import queues, walltime
 from espnet3.parallel.backends.environment import shell_lines
+from espnet3.parallel.backends.job_states import AskJobs
+from espnet3.parallel.backends.schedulers import SCHEDULERS
 from espnet3.parallel.wording import nearest, shown
 
 ENTRY = "espnet3.parallel.worker.entry"
-
-
-@dataclass(frozen=True)
-class Scheduler:
-    """A batch scheduler.
-
-    Attributes:
-        cluster: name of its class in dask_jobqueue.
-        example: a walltime as it is written here; "" if there is none.
-        units: how a walltime is read.
-        defaults: options that only this scheduler has, or has otherwise.
-        directives: come before the user's `job_extra_directives`. `{logs}` is the log directory.
-        names: asks for the names of all queues.
-        limit: asks for the longest walltime of a queue.
-        jobs: asks for the states of jobs.
-    """
-
-    cluster: str
-    example: str = "04:00:00"
-    units: walltime.Units = field(default_factory=lambda: walltime.HMS)
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    directives: Sequence[str] = ()
-    names: Callable[[], list[str] | None] | None = None
-    limit: Callable[[str | None], str | None] | None = None
-    jobs: queues.AskJobs | None = None
-
-
-SCHEDULERS: dict[str, Scheduler] = {
-    "slurm": Scheduler(
-        "SLURMCluster",
-        units=walltime.SLURM,
-        # A requeue would truncate the log.
-        directives=("--open-mode=append",),
-        names=queues.slurm_queues,
-        limit=queues.slurm_limit,
-        jobs=queues.slurm_jobs,
-    ),
-    "pbs": Scheduler("PBSCluster"),
-    "sge": Scheduler(
-        "SGECluster",
-        # A signal before SIGKILL.
-        directives=("-notify",),
-        names=queues.sge_queues,
-        limit=queues.sge_limit,
-        jobs=queues.sge_jobs,
-    ),
-    "lsf": Scheduler("LSFCluster", example="4:00", units=walltime.LSF),
-    "htcondor": Scheduler("HTCondorCluster", example="", defaults={"disk": "1GB"}),
-    "moab": Scheduler("MoabCluster", units=walltime.MOAB),
-    "oar": Scheduler(
-        "OARCluster",
-        example="4:00:00",
-        units=walltime.OAR,
-        defaults={"memory_per_core_property_name": "not_applicable"},
-        # Dask's class ignores log_directory.
-        directives=("-O {logs}/espnet3-%jobid%.out", "-E {logs}/espnet3-%jobid%.err"),
-        jobs=queues.oar_jobs,
-    ),
-}
 
 _ENGINE = "the engine sets it itself"
 _SCHEDULER_SIDE = "put it under scheduler_options"
@@ -244,6 +186,25 @@ def _check_queue(env: str, queue: str | None) -> None:
             raise ConfigError(
                 f"parallel.options.queue: {env} has no queue {one!r}; {nearest(one, names)}"
             )
+
+
+def check_size(env: str, script: str) -> None:
+    """See that some node could run a job script.
+
+    Raises:
+        ConfigError: if none is large enough, with what the largest has.
+    """
+    ask = SCHEDULERS[env].misfit
+    words = ask(script) if ask is not None else None
+    if words:
+        raise ConfigError(f"parallel.options: {words}; ask for less `cores` or `memory`")
+
+
+def ask_jobs(env: str, given: Mapping[str, Any]) -> AskJobs | None:
+    """How the scheduler is asked about jobs; None if they go to another than would be asked."""
+    other_schedd = "submit_command_extra" in given or _dask_config(env, "submit-command-extra")
+    other_server = env == "pbs" and "@" in (given.get("queue") or "")
+    return None if other_schedd or other_server else SCHEDULERS[env].jobs
 
 
 def _check_limit(env: str, text: str, limit: str, given: Mapping[str, Any]) -> None:

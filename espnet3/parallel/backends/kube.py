@@ -19,10 +19,10 @@ from distributed.deploy.spec import ProcessInterface, SpecCluster
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.bring_up import closed_on_error, submit_first
 from espnet3.parallel.backends.job import AT_ONCE, Submissions
+from espnet3.parallel.backends.job_states import JobState
 from espnet3.parallel.backends.kube_api import Pods, state_of
 from espnet3.parallel.backends.kube_options import with_defaults
 from espnet3.parallel.backends.kube_pod import CERTIFICATE, CLUSTER, KEY, worker_pod
-from espnet3.parallel.backends.queues import JobState
 from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
@@ -190,7 +190,8 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
     with closed_on_error(cluster):
         if credentials is not None:
             cluster.give(credentials)
-        submit_first(cluster, cluster.jobs, submissions, config, "pods")
+        cluster.watch = Watch(cluster, cluster.jobs, submissions, config)
+        submit_first(cluster, submissions, config, "pods")
     logger.info(
         "pods of %d workers are created; should any outlive this run: `%s`",
         config.n_at_first, cluster.removal,

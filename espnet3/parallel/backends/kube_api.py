@@ -15,8 +15,8 @@ from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
 from espnet3.errors import ConfigError
+from espnet3.parallel.backends.job_states import JobState
 from espnet3.parallel.backends.kube_pod import CLUSTER, metadata
-from espnet3.parallel.backends.queues import JobState
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from distributed.deploy.spec import ProcessInterface, SpecCluster
 from espnet3.parallel.backends.bring_up import closed_on_error, submit_first
 from espnet3.parallel.backends.environment import shell_lines
 from espnet3.parallel.backends.job import Submissions
+from espnet3.parallel.backends.job_states import JobState
 from espnet3.parallel.backends.jobqueue import ENTRY
-from espnet3.parallel.backends.queues import JobState
 from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.backends.ssh_options import with_defaults
 from espnet3.parallel.backends.watch import Watch
@@ -185,7 +185,8 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Cluster:
     submissions = Submissions()
     cluster = Cluster(options, submissions, make_credentials() if config.secure else None)
     with closed_on_error(cluster):
-        submit_first(cluster, cluster.jobs, submissions, config, "workers")
+        cluster.watch = Watch(cluster, cluster.jobs, submissions, config)
+        submit_first(cluster, submissions, config, "workers")
     logger.info(
         "%d workers are started by ssh on %s", config.n_at_first, ", ".join(options["hosts"])
     )

@@ -1,6 +1,7 @@
 """Looks after the jobs of a cluster: replaces those that are gone, says what is waited for."""
 
 import logging
+import re
 import signal
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 from distributed import SchedulerPlugin
 
 from espnet3.parallel.backends.job import Submission, Submissions
-from espnet3.parallel.backends.queues import OUT_OF_MEMORY, AskJobs, JobState
+from espnet3.parallel.backends.job_states import AskJobs, JobState
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.progress import duration
 from espnet3.parallel.worker.nanny import ENDED, ended
@@ -23,7 +24,8 @@ SUBMIT_AGAIN = 30.0  # seconds after which a refused job is submitted again
 MISSED_LIMIT = 60.0  # seconds without its worker after which a job is given up if nobody can say
 SETTLE = 2.0  # seconds that a scheduler may take to list a new job
 DEAD_AT_START = 3  # so many jobs in a row that end before their worker came stop the run
-TAIL = 15  # lines of a log
+TAIL = 15  # lines of a log that are shown
+SEARCHED = 100  # lines of a log in which a scheduler may have said how the job ended
 
 
 class _Arrivals(SchedulerPlugin):
@@ -45,19 +47,32 @@ class Watch(threading.Thread):
     Beside what Dask gives it, the cluster has `log_directory`, `logs_of` a job, and `cancel` for
     jobs.
 
+    Args:
+        cluster: whose jobs they are.
+        ask: the scheduler for their states; None if it cannot be asked.
+        submissions: what became of each.
+        config: how many workers there are to be.
+        out_of_memory: what stands in the log of a job that was ended for its memory.
+
     Attributes:
         fatal: why no more workers will come; "" while all is well.
         minimum: so many are kept though nothing is there to do.
     """
 
     def __init__(
-        self, cluster: Any, ask: AskJobs | None, submissions: Submissions, config: ParallelConfig
+        self,
+        cluster: Any,
+        ask: AskJobs | None,
+        submissions: Submissions,
+        config: ParallelConfig,
+        out_of_memory: re.Pattern[str] | None = None,
     ) -> None:
         super().__init__(name="espnet3-watch", daemon=True)
         self.fatal = ""
         self._cluster = cluster
         self._ask = ask
         self._submissions = submissions
+        self._out_of_memory = out_of_memory
         self.minimum, self._maximum = config.bounds
         self._n_workers = config.n_at_first
         self._states: Mapping[str, JobState] | None = None
@@ -205,7 +220,7 @@ class Watch(threading.Thread):
             return
         job.end_is_told = True
         status, how = None, f"ended with its job {job.job_id}"
-        if (state and state.out_of_memory) or OUT_OF_MEMORY.search("\n".join(self._log(job))):
+        if (state and state.out_of_memory) or self._log_tells_of_memory(job):
             status, how = -signal.SIGKILL, f"{how}, which took more memory than it may"
         elif state is not None:
             how = f"{how}, {state}"
@@ -213,16 +228,20 @@ class Watch(threading.Thread):
         message = ended(job.name, status, how=how)
         scheduler.loop.add_callback(scheduler.log_event, ENDED, message)
 
+    def _log_tells_of_memory(self, job: Submission) -> bool:
+        said = self._out_of_memory and "\n".join(self._log(job, SEARCHED))
+        return bool(said and self._out_of_memory and self._out_of_memory.search(said))
+
     def _tail(self, job: Submission) -> str:
-        directory, lines = self._cluster.log_directory, self._log(job)
+        directory, lines = self._cluster.log_directory, self._log(job, TAIL)[-TAIL:]
         if not lines:
             return f"; it left no log in {directory}"
         return f"; the end of its log in {directory}:\n" + "\n".join(f"  {x}" for x in lines)
 
-    def _log(self, job: Submission) -> list[str]:
-        """The last lines of what a job said."""
+    def _log(self, job: Submission, n_lines: int) -> list[str]:
+        """The last lines of each file of what a job said."""
         lines: list[str] = []
         for path in self._cluster.logs_of(job.job_id):
             with suppress(OSError):
-                lines += path.read_text(errors="replace").splitlines()[-TAIL:]
-        return lines[-TAIL:]
+                lines += path.read_text(errors="replace").splitlines()[-n_lines:]
+        return lines

@@ -43,7 +43,8 @@ NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run on this mac
 SAY_FIRST = 8.0  # seconds before the first of them about batch jobs
 WATCH_EVERY = 1.0  # seconds between two looks at what is known of batch jobs
 TELL_LIMIT = 10.0  # seconds that a nanny has to say how its worker ended; it may be gone, too
-TELL_LIMIT_OF_JOBS = 20.0  # the same where a scheduler is asked about the job, once it has ended
+TELL_LIMIT_OF_JOBS = 30.0  # the same where a scheduler is asked about the job, once it has ended:
+# SGE may say only 15 s later how
 
 
 @dataclass

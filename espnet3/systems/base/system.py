@@ -69,7 +69,8 @@ class BaseSystem:
         """Prepare and build the data of every distinct ``data_src`` under ``dataset``.
 
         The builder's methods get the keys of ``create_dataset:`` as keyword arguments. What is
-        there already is left alone. What they give to runners is done where ``parallel:`` says.
+        there already is left alone, and so is a source without a builder, such as a Kaldi data
+        directory. What they give to runners is done where ``parallel:`` says.
 
         Raises:
             ConfigError: no data set is configured, or the keys do not fit the builder.
@@ -85,7 +86,11 @@ class BaseSystem:
             for data_src in _data_sources(plain.get("dataset") or {}):
                 module = load_dataset_module(data_src, plain.get("recipe_dir"))
                 name = data_src or "dataset/ of the recipe"
-                _run_builder(module.DatasetBuilder(), name, arguments)
+                builder = getattr(module, "DatasetBuilder", None)
+                if builder is None:
+                    logger.info("%s: has no DatasetBuilder, so there is nothing to build", name)
+                else:
+                    _run_builder(builder(), name, arguments)
 
     @not_built(training.COLLECT_STATS_NOT_BUILT)
     def collect_stats(self) -> None:

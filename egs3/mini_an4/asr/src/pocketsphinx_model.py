@@ -15,15 +15,20 @@ class PocketSphinxModel:
     One decoder per process: it is not thread-safe, and it holds the GIL while it decodes.
 
     Args:
-        lm: Language model file (ARPA or binary).
-        dictionary: Pronunciation dictionary; hypotheses have its spelling, upper case for AN4.
+        lm: Language model file (ARPA or binary); left out, the general one of the wheel.
+        dictionary: Pronunciation dictionary; hypotheses have its spelling, upper case for AN4. Left
+            out, that of the wheel: CMUdict, lower case.
         device: What the provider has chosen. The decoder knows the CPU only.
 
     Raises:
         FileNotFoundError: `lm` or `dictionary` is not there.
     """
 
-    def __init__(self, lm: str, dictionary: str, device: str = "cpu") -> None:
+    def __init__(
+        self, lm: str | None = None, dictionary: str | None = None, device: str = "cpu"
+    ) -> None:
+        lm = lm or pocketsphinx.get_model_path("en-us/en-us.lm.bin")
+        dictionary = dictionary or pocketsphinx.get_model_path("en-us/cmudict-en-us.dict")
         for path in (lm, dictionary):
             if not Path(path).is_file():
                 raise FileNotFoundError(f"{path} is missing; run the create_dataset stage first")
