@@ -49,6 +49,17 @@ def decode(idx: int, dataset: Sequence[dict[str, Any]], model: Callable[..., Any
     return f"{item['utt_id']}.{again} {model(speech=item['speech'])['text']}"
 
 
+def convert(idx: int, sources: str, out: str) -> str:
+    """Resample one file to 16 kHz and write it; returns its line of ``utt2num_samples``."""
+    import soundfile
+    import soxr
+
+    samples, rate = soundfile.read(f"{sources}/{idx}.flac", dtype="float32")
+    samples = soxr.resample(samples, rate, 16000)
+    soundfile.write(f"{out}/utt{idx:06d}.flac", samples, 16000, subtype="PCM_16")
+    return f"utt{idx:06d} {len(samples)}"
+
+
 def build(task: str, options: dict[str, Any]) -> dict[str, Any]:
     """Build the env of a task: the keyword arguments of its function.
 

@@ -1,0 +1,77 @@
+"""Preparing data: audio is resampled and written as 16-bit FLAC, each file on its own."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks import peers
+from benchmarks.measure import OURS, MeasurementFailed, Options, Sample, Table, child, in_turn
+
+RATE = "audio h / h"
+SECONDS = 10.0
+"""Of each file."""
+
+FILES, FILES_QUICK = 2000, 100
+
+
+def run(options: Options) -> list[Table]:
+    """Whole calls: `format_audio` and others, from 44.1 kHz to 16 kHz."""
+    n, sources = FILES_QUICK if options.quick else FILES, options.place()
+    child("benchmarks.prepare:write_sources", {"directory": sources, "n": n})
+    measure = partial(_sample, options, sources, n)
+    variants: dict[str, Callable[[], Sample]] = {
+        f"{OURS}, 1 worker": partial(measure, OURS, 1),
+        f"{OURS}, 2 workers": partial(measure, OURS, 2),
+        peers.LOOP: partial(measure, peers.LOOP, 1),
+    }
+    for how in peers.available(peers.POOL, peers.JOBLIB):
+        variants[f"{how}, 2 workers"] = partial(measure, how, 2)
+    table = Table(f"Formatting {n} files of {SECONDS:g} s, 44.1 kHz FLAC to 16 kHz FLAC")
+    table.rows = in_turn(variants, options.repeats)
+    table.notes = ["all used soundfile and soxr, and found the same numbers of samples"]
+    return [table]
+
+
+def write_sources(directory: str, n: int) -> None:
+    """Runs in a process of its own: a voice-like sound in each file, its pitch by the file."""
+    import numpy as np
+    import soundfile
+
+    time = np.arange(round(SECONDS * 44100)) / 44100
+    noise = np.random.default_rng(0).normal(0, 0.01, len(time))
+    for i in range(n):
+        pitch = 2 * np.pi * (100 + i % 100) * time
+        voice = sum(np.sin(k * pitch) / k for k in range(1, 8)) * np.abs(np.sin(2 * time))
+        soundfile.write(f"{directory}/{i}.flac", 0.2 * voice + noise, 44100)
+
+
+def format_all(sources: str, n: int, workers: int, out: str) -> dict[str, float]:
+    """Runs in a measured process."""
+    begin = perf_counter()
+    from espnet3.components.data.format_audio import format_audio
+    from espnet3.parallel.parallel import set_parallel
+
+    set_parallel({"env": "local", "n_workers": workers})
+    format_audio([(f"utt{i:06d}", f"{sources}/{i}.flac") for i in range(n)], out)
+    return {"seconds": perf_counter() - begin}
+
+
+def _sample(options: Options, sources: Path, n: int, how: str, workers: int) -> Sample:
+    out = options.place()
+    if how == OURS:
+        kwargs = {"sources": sources, "n": n, "workers": workers, "out": out}
+        call, lines = child("benchmarks.prepare:format_all", kwargs), out / "utt2num_samples"
+    else:
+        lines = out / "lines"
+        task = {"task": "convert", "options": {"sources": str(sources), "out": str(out)}}
+        call = child(
+            "benchmarks.peers:run", {"how": how, "n": n, "workers": workers, "out": lines} | task
+        )
+    expected = sources / "expected"  # of whoever came first
+    if not expected.exists():
+        expected.write_bytes(lines.read_bytes())
+    if lines.read_bytes() != expected.read_bytes():
+        raise MeasurementFailed(f"{how}, {workers} workers: other lengths than before")
+    seconds = call.returned["seconds"]
+    return {RATE: n * SECONDS / seconds, "seconds": seconds}
