@@ -20,7 +20,7 @@ import soundfile
 from espnet3.components.data import audio_files
 from espnet3.components.data.format_audio import FormattedAudio, format_audio
 from espnet3.components.data.utterances import Utterance, kaldi_utterances
-from espnet3.errors import ConfigError, DataError, RunFailed
+from espnet3.errors import ConfigError, DataError, IdentityChanged, RunFailed
 from espnet3.parallel.parallel import parallel_session, reset_parallel, set_parallel
 
 ROOT = Path(__file__).parents[2]
@@ -222,3 +222,26 @@ def test_killed_and_called_again(tmp_path: Path) -> None:
     format_audio(utterances, out, sample_rate=22050)
     format_audio(utterances, tmp_path / "whole", sample_rate=22050)
     assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_a_directory_that_was_moved_gets_new_tables(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    format_audio(sources, tmp_path / "out")
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    inode = (moved / "audio/utt0.flac").stat().st_ino
+    made = format_audio(sources, moved)
+    assert dict(lines(made.wav_scp))["utt0"] == str(moved / "audio/utt0.flac")
+    assert (moved / "audio/utt0.flac").stat().st_ino == inode
+
+
+def test_other_arguments_or_utterances_are_refused(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    format_audio(sources, tmp_path / "out")
+    with pytest.raises(IdentityChanged, match="sample_rate"):
+        format_audio(sources, tmp_path / "out", sample_rate=8000)
+    with pytest.raises(IdentityChanged, match="items"):
+        format_audio(sources[:5], tmp_path / "out")
+    set_parallel({"resume": False})
+    assert format_audio(sources[:5], tmp_path / "out").n_utterances == 5
