@@ -35,7 +35,7 @@ def _nothing_is_set() -> Iterator[None]:
 
 
 def noise(seconds: float, seed: int) -> Any:
-    samples = np.random.default_rng(seed).integers(-9000, 9000, round(seconds * RATE))
+    samples = np.random.default_rng(seed).integers(-32768, 32768, round(seconds * RATE))
     return samples.astype(np.int16)
 
 
