@@ -1,4 +1,4 @@
-"""Leaving utterances out that are too short, too long or without a transcript, and telling which."""
+"""Leaving utterances out: too short, too long, without a transcript; and telling which and why."""
 
 from __future__ import annotations
 
