@@ -39,8 +39,20 @@ OURS: dict[str, str] = {
     "job_extra": "write job_extra_directives",
     "env_extra": "write job_script_prologue",
     "header_skip": "write job_directives_skip",
+    "partition": "write queue",
+    "gres": "write job_extra_directives, as in `job_extra_directives: [--gres=gpu:1]`",
+    "time": "write walltime",
 }
 """Options of the cluster classes that are refused, and why."""
+
+
+LISTS = (
+    "worker_extra_args",
+    "job_script_prologue",
+    "job_extra_directives",
+    "job_directives_skip",
+)
+LEAST_MEMORY = 1_000_000  # bytes; less is an amount whose unit was forgotten
 
 
 def cluster_class(env: str) -> Any:
@@ -86,8 +98,13 @@ def option_problems(env: str, options: Mapping[str, Any]) -> list[str]:
             problems.append(f"{name}: one job is one worker; raise parallel.n_workers instead")
         elif key == "cores" and (type(value) is not int or value < 1):
             problems.append(f"{name}: must be a whole number, 1 or more, not {shown(value)}")
-        elif key in ("worker_extra_args", "job_script_prologue") and not isinstance(value, list):
-            problems.append(f"{name}: must be a list of texts, not {shown(value)}")
+        elif key in LISTS and value is not None and not isinstance(value, _kind(env, key)):
+            kind = "list of texts" if _kind(env, key) is list else "block of keys"
+            problems.append(f"{name}: must be a {kind}, not {shown(value)}")
+        elif key == "scheduler_options" and value is not None and not isinstance(value, Mapping):
+            problems.append(f"{name}: must be a block of keys, not {shown(value)}")
+        elif key == "memory" and value is not None:
+            problems += _memory_problem(value)
         elif key == "walltime" and value is not None:
             problems += _walltime_problem(env, value)
         elif key == "log_directory" and any(c.isspace() for c in str(value)):
@@ -97,6 +114,24 @@ def option_problems(env: str, options: Mapping[str, Any]) -> list[str]:
             "parallel.options.memory: is not set; it is what one job may use, as in `memory: 4GB`"
         )
     return problems
+
+
+def _kind(env: str, key: str) -> type:
+    return dict if env == "htcondor" and key == "job_extra_directives" else list
+
+
+def _memory_problem(value: Any) -> list[str]:
+    from dask.utils import parse_bytes
+
+    try:
+        if not isinstance(value, bool) and parse_bytes(value) >= LEAST_MEMORY:
+            return []
+    except (ValueError, TypeError, AttributeError):
+        pass
+    return [
+        f"parallel.options.memory: must be an amount with its unit, as in `memory: 4GB`, "
+        f"not {shown(value)}"
+    ]
 
 
 def _walltime_problem(env: str, value: Any) -> list[str]:
