@@ -150,7 +150,6 @@ def test_every_default_gives_way(env, tmp_path):
         ({"memory": "8 gigs"}, "must be an amount with its unit, as in `memory: 4GB`"),
         ({"memory": 8}, "must be an amount with its unit"),
         ({"memory": True}, "must be an amount with its unit, as in `memory: 4GB`, not true"),
-        ({"partition": "cpu"}, "write queue"),
         ({"log_directory": "/a b"}, "cannot have spaces"),
     ],
 )
@@ -160,6 +159,15 @@ def test_options_are_checked_before_anything_is_submitted(env, wrong, words):
         parse_parallel(block)
     assert f"parallel.options.{next(iter(wrong))}: " in str(caught.value)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("partition", "queue"), ("time", "walltime"), ("gres", "job_extra_directives")],
+)
+def test_words_of_slurm_are_answered_with_the_option_of_that_meaning(wrong, meant):
+    with pytest.raises(ConfigError, match=rf"has no such option; did you mean {meant}\?"):
+        parse_parallel({"env": "slurm", "options": options("slurm", **{wrong: "x"})})
 
 
 @pytest.mark.parametrize("env", [env for env, example in LIMIT.items() if example])

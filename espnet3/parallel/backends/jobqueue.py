@@ -39,12 +39,12 @@ OURS: dict[str, str] = {
     "job_extra": "write job_extra_directives",
     "env_extra": "write job_script_prologue",
     "header_skip": "write job_directives_skip",
-    "partition": "write queue",
-    "gres": "write job_extra_directives, as in `job_extra_directives: [--gres=gpu:1]`",
-    "time": "write walltime",
 }
 """Options of the cluster classes that are refused, and why."""
 
+
+MEANT = {"partition": "queue", "time": "walltime", "gres": "job_extra_directives"}
+"""What schedulers call things that are options by another name."""
 
 LISTS = (
     "worker_extra_args",
@@ -93,7 +93,9 @@ def option_problems(env: str, options: Mapping[str, Any]) -> list[str]:
         if key in OURS:
             problems.append(f"{name}: {OURS[key]}")
         elif key not in valid:
-            problems.append(f"{name}: {cls} has no such option; {nearest(key, valid)}")
+            meant = MEANT.get(key)
+            hint = f"did you mean {meant}?" if meant in valid else nearest(key, valid)
+            problems.append(f"{name}: {cls} has no such option; {hint}")
         elif key == "processes" and value != 1:
             problems.append(f"{name}: one job is one worker; raise parallel.n_workers instead")
         elif key == "cores" and (type(value) is not int or value < 1):
