@@ -21,6 +21,7 @@ from workloads import Lines, Provider, forwards, lines_of, note, notes, tell
 
 import espnet3
 from espnet3.errors import ConfigError, RunStopped
+from espnet3.parallel.backends import watch
 from espnet3.parallel.parallel import parallel_session, set_parallel
 
 pytestmark = [pytest.mark.clusters, pytest.mark.usefixtures("slurm_lab", "queue_is_left_empty")]
@@ -204,6 +205,21 @@ def test_run_goes_on_with_the_one_job_that_a_full_queue_has_room_for(log, out, s
     assert len([*(out / "logs").glob("worker.slurm-*.log")]) == 1
     assert sorted(queue()) == sorted(others)
     call("scancel", *others)
+
+
+def test_jobs_that_are_late_are_told_of_while_others_work(log, out, monkeypatch, caplog):
+    monkeypatch.setattr(watch, "LATE", 0.0)
+    tell(log, 3, "hold")
+
+    def look():
+        await_that(lambda: "workers are there" in caplog.text)
+        tell(log, 3, None)
+
+    caplog.set_level("INFO")
+    set_parallel(slurm(3, options={"memory": "5000MB"}))
+    with meanwhile(look):
+        assert Lines(Provider(log), output_dir=out)(range(10)) == lines_of(range(10))
+    assert re.search(r"2 of 3 workers are there; job \d+ pending \(Resources\) for \d", caplog.text)
 
 
 @pytest.fixture
