@@ -10,12 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 from drivers import DEADLINE, await_that, is_running
+from outcome import driver_says, merged
 from slurm_jobs import (
     call,
-    driver_says,
     job_of,
     killed_positions,
-    merged,
     node_of,
     pid_of,
     queue,

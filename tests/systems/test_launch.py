@@ -292,6 +292,12 @@ def test_overriding_a_stage_that_is_not_built_makes_it_one_that_is(conf, run):
     assert Toy.calls == [("train", {})]
 
 
+def test_another_tag_is_another_directory(conf, run):
+    """Else the results of two experiments would lie on top of each other."""
+    assert infer(run)["inference_dir"].endswith("exp/train_big/decode")
+    assert infer(run, "+inference.exp_tag=mine")["inference_dir"].endswith("exp/mine/decode")
+
+
 def test_training_config_for_context_only_may_have_gaps(conf, run):
     conf.write("conf/train_big.yaml", "tokens: ${tokenizer.tokens}\n")
     assert infer(run)["exp_tag"] == "train_big"
