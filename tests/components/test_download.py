@@ -199,6 +199,7 @@ def test_the_next_call_goes_on_with_the_part(site, tmp_path):
     assert (tmp_path / "a.bin.part").stat().st_size == 200_000
     fetch(site, tmp_path)
     assert site.asked[-1] == ("/a.bin", "bytes=200000-")
+    assert site.headers[-1]["If-Range"] == '"one"'
     assert (tmp_path / "a.bin").read_bytes() == BODY
 
 

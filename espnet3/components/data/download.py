@@ -63,7 +63,7 @@ def download(
     runner = DownloadRunner(provider, output_dir=Path(out_dir) / RUN, shard_subdir=STEP)
     files = provider.files()
     done = run_by_records(runner, [target.path for target in wanted], files.is_recorded)
-    return [files.out_dir / path for path in done]
+    return [Path(out_dir) / path for path in done]
 
 
 class DownloadProvider(EnvironmentProvider):
