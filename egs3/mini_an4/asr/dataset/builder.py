@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import soundfile
 
 from espnet3.components.data.build_record import BuildRecord
 from espnet3.components.data.dataset_builder import DatasetBuilder
+from espnet3.components.data.extract import extract_archive
 from espnet3.errors import DataError
 
 from .manifest import Utterance, manifest_path, write_manifest
@@ -36,18 +36,8 @@ class MiniAn4Builder(DatasetBuilder):
     def prepare_source(self, recipe_dir: str | Path, **_: Any) -> None:
         """Unpack the archive. Members that would leave the directory are refused."""
         source = Path(recipe_dir) / SOURCE
-        temporary = source.with_name(f".{source.name}.tmp")
-        for leftover in (temporary, source):
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        with tarfile.open(Path(recipe_dir) / ARCHIVE) as archive:
-            for member in archive:
-                if not (member.isfile() or member.isdir()) or ".." in Path(member.name).parts:
-                    raise DataError(f"{ARCHIVE}: {member.name} is not a file below the archive")
-            # Python 3.11 has no filters before 3.11.4.
-            archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
-            archive.extractall(temporary)
-        temporary.rename(source)
+        shutil.rmtree(source, ignore_errors=True)
+        extract_archive(Path(recipe_dir) / ARCHIVE, source)
 
     def is_built(self, recipe_dir: str | Path, **_: Any) -> bool:
         """Tell whether a build came to its end and its files are still there, by their sizes."""
