@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 
 from espnet3.components.data.dataset import check_ids, durations_of
+from espnet3.components.jobs import Job, run_jobs
 from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.parallel.parallel import parallel_session
 from espnet3.systems.base.inference_config import InferencePlan, read_config
-from espnet3.systems.base.jobs import Job, run_jobs
 
 
 def infer(config: DictConfig) -> None:

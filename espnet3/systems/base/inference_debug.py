@@ -12,10 +12,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from espnet3.components.jobs import Job
 from espnet3.errors import ConfigError
 from espnet3.systems.base.inference import prepare
 from espnet3.systems.base.inference_config import read_config
-from espnet3.systems.base.jobs import Job
 
 logger = logging.getLogger(__name__)
 
