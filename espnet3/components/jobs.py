@@ -38,9 +38,7 @@ class Job:
             self.runner(range(self.n_items))
 
 
-def run_jobs(
-    jobs: Sequence[Job], kind: str, how_to_debug: Callable[[RunFailed], str] | None = None
-) -> None:
+def run_jobs(jobs: Sequence[Job], kind: str, how_to_debug: Callable[[Job, RunFailed], str]) -> None:
     """Run all of them; one that fails or is refused does not keep the others from running.
 
     Args:
@@ -61,8 +59,7 @@ def run_jobs(
         try:
             job.run()
         except RunFailed as error:
-            if how_to_debug is not None:
-                error.debug = how_to_debug(error)
+            error.debug = how_to_debug(job, error)
             if get_settings()[1].on_error == "raise" or len(jobs) == 1:
                 raise
             logger.error("%s %s: %s", kind, job.name, error.summary.partition("\n")[0])

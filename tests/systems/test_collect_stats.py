@@ -13,6 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from espnet3.components.data.collect_stats import collect_stats as collect_split
+from espnet3.components.data.collect_stats import prepare
 from espnet3.errors import ConfigError, DataError, IdentityChanged, RunFailed
 from espnet3.systems.base.system import BaseSystem
 from espnet3.systems.base.training import collect_stats
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "parallel"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import stats_code
-from drivers import await_that
+from drivers import await_that, running_of
 
 DATASET = """
 import numpy as np
@@ -269,7 +270,9 @@ def test_bits_are_the_same_after_the_driver_was_killed(place, config, before, af
     place.write("training.yaml", TRAINING.replace("run: {}", "run: {lease_seconds: 1e-6}"))
     code, root = Path(stats_code.__file__), Path(__file__).parents[2]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(code.parent), str(root)])}
-    driver = subprocess.Popen([sys.executable, code, str(before)], env=environ)
+    driver = subprocess.Popen(
+        [sys.executable, code, str(before)], env=environ, start_new_session=True
+    )
     try:
         await_that(lambda: len(list(Path("hold").glob("*.reached"))) == before, driver)
         assert list(Path("stats/train").glob("split.*/done"))
@@ -278,6 +281,7 @@ def test_bits_are_the_same_after_the_driver_was_killed(place, config, before, af
         driver.wait()
     for hold in Path("hold").iterdir():
         hold.unlink()
+    await_that(lambda: not running_of(driver))
     assert not Path("stats/train/feats_stats.npz").exists()
     collect_stats(of(config, f"parallel.n_workers={after}"))
     assert published() == published("undisturbed")
@@ -393,6 +397,9 @@ def test_bad_item_fails_by_its_utterance_id(config, what, message):
         collect_stats(broken)
     assert [failure["utterance"] for failure in caught.value.failures] == ["u02"]
     assert not Path("stats/train/feats_stats.npz").exists()
+    assert "prepare(config, 'train', config.stats_dir).runner.debug(2)" in str(caught.value)
+    with pytest.raises(Exception, match=message):
+        prepare(broken, "train", broken.stats_dir).runner.debug(2)
     collect_stats(of(broken, "run.on_error=skip"))
     assert list(read_scp("stats/train/feats_shape")) == ["u00", "u01", "u03"]
     assert np.load("stats/train/feats_stats.npz")["count"] == 9
@@ -469,6 +476,17 @@ def test_changes_that_decide_are_noticed_and_others_are_not(config):
         collect_stats(of(config, "collect_stats.collect_feats=stats_code.bad"))
     config.dataset.valid[0].data_src_args.n = 4
     with pytest.raises(IdentityChanged, match="1 of 2 splits were refused"):
+        collect_stats(config)
+
+
+def test_edited_feature_code_is_noticed(config, place, monkeypatch):
+    monkeypatch.syspath_prepend(place.root)
+    code = "def feats(item):\n    return {'feats': item['speech'][:, None]}\n"
+    place.write("edited_feats.py", code)
+    config = of(config, collect_stats={"collect_feats": "edited_feats.feats"})
+    collect_stats(config)
+    place.write("edited_feats.py", code.replace("None", "None] * 2 + 0 * item['speech'][:, None"))
+    with pytest.raises(IdentityChanged, match="edited_feats"):
         collect_stats(config)
 
 

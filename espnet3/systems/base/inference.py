@@ -42,7 +42,7 @@ def infer(config: DictConfig) -> None:
     plan = read_config(config)
     with parallel_session(config.get("parallel"), run=config.get("run")):
         jobs = [prepare(config, plan, name) for name in plan.test_sets]
-        run_jobs(jobs, "test set", how_to_debug=_how_to_debug)
+        run_jobs(jobs, "test set", _how_to_debug)
 
 
 def prepare(config: DictConfig, plan: InferencePlan, name: str) -> Job:
@@ -92,7 +92,7 @@ def _make_runner(plan: InferencePlan, provider: Any, output_dir: Path) -> Any:
     return runner_class(**arguments, **given)
 
 
-def _how_to_debug(error: RunFailed) -> str:
+def _how_to_debug(job: Job, error: RunFailed) -> str:
     module = "espnet3.systems.base.inference_debug"
     call = f"debug_item(config, {error.failures[0]['utterance']!r})"
     return f"from {module} import debug_item; {call}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from espnet3.errors import ConfigError
+from espnet3.errors import ConfigError, RunFailed
 
 if TYPE_CHECKING:
     from espnet3.components.jobs import Job
@@ -46,10 +46,10 @@ def collect_stats(config: DictConfig) -> None:
     from espnet3.parallel.parallel import parallel_session
 
     with parallel_session(config.get("parallel"), run=config.get("run")):
-        run_jobs(stats_jobs(config), "split")
+        run_jobs(_stats_jobs(config), "split", _how_to_debug)
 
 
-def stats_jobs(config: DictConfig) -> list[Job]:
+def _stats_jobs(config: DictConfig) -> list[Job]:
     """Build and check what `collect_stats` does, without beginning it."""
     from espnet3.components.data.collect_stats import prepare
     from espnet3.components.data.stats_options import read_options, splits_of
@@ -61,6 +61,12 @@ def stats_jobs(config: DictConfig) -> list[Job]:
     if "valid" not in splits:
         logger.warning("dataset.valid: is not set; only statistics of dataset.train are collected")
     return [prepare(config, split, str(config.stats_dir)) for split in splits]
+
+
+def _how_to_debug(job: Job, error: RunFailed) -> str:
+    module = "espnet3.components.data.collect_stats"
+    call = f"prepare(config, {job.name!r}, config.stats_dir)"
+    return f"from {module} import prepare; {call}.runner.debug({error.failures[0]['position']})"
 
 
 def train(config: DictConfig) -> None:
