@@ -25,6 +25,7 @@ NAMES = (
     "what_happens",
     "many_workers",
     "speech",
+    "statistics",
 )
 
 
