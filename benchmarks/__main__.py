@@ -26,6 +26,7 @@ NAMES = (
     "many_workers",
     "speech",
     "prepare",
+    "statistics",
 )
 
 

@@ -60,14 +60,29 @@ def convert(idx: int, sources: str, out: str) -> str:
     return f"utt{idx:06d} {len(samples)}"
 
 
+def statistics(idx: int, dataset: Sequence[dict[str, Any]]) -> str:
+    """Shape and sums of the features of one recording, as `collect_stats` keeps them."""
+    import numpy as np
+
+    from benchmarks.logmel import logmel
+
+    item = dataset[idx]
+    feats = logmel(item)["feats"].astype(np.float64)
+    row = np.concatenate([[len(feats)], feats.sum(axis=0), np.square(feats).sum(axis=0)])
+    shape = ",".join(map(str, feats.shape))
+    return f"{item['utt_id']} {shape} {row.tobytes().hex()}"
+
+
 def build(task: str, options: dict[str, Any]) -> dict[str, Any]:
     """Build the env of a task: the keyword arguments of its function.
 
     Args:
         task: name of a function of this module.
         options: those arguments; for ``decode``, the ``split`` of the recipe in the working
-            directory.
+            directory; for ``statistics``, the arguments of its data set.
     """
+    if task == "statistics":
+        return {"dataset": importlib.import_module("benchmarks.logmel").Dataset(**options)}
     if task != "decode":
         return options
     source = Path("data/source/an4/etc")

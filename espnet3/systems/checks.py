@@ -104,6 +104,46 @@ def check_stage(stage: StageSpec, configs: Mapping[str, LoadedConfig]) -> list[s
     return problems
 
 
+def without_idle(
+    system_class: type,
+    stages: list[StageSpec],
+    requested: Iterable[str],
+    configs: Mapping[str, LoadedConfig],
+) -> list[StageSpec]:
+    """Leave ``collect_stats`` out of ``all`` where the training config names no features."""
+    if "collect_stats" in requested or _has_its_own_stats(system_class):
+        return stages
+    config = configs["training"].config if "training" in configs else {}
+    if config.get("collect_stats") is not None or config.get("model") is not None:
+        return stages
+    return [stage for stage in stages if stage.name != "collect_stats"]
+
+
+def check_stats(
+    system_class: type, stage: StageSpec, configs: Mapping[str, LoadedConfig]
+) -> list[str]:
+    """Check what ``collect_stats`` reads, unless the recipe has a stage of its own for it."""
+    loaded = configs.get("training")
+    if stage.name != "collect_stats" or loaded is None or _has_its_own_stats(system_class):
+        return []
+    from espnet3.components.data.stats_options import why_no_stats
+
+    if unresolved(loaded.config, loaded.where):
+        return []  # reported as such
+    plain = resolved_container(loaded.config)
+    problems = [f"{loaded.where(key)}: {text}" for key, text in why_no_stats(plain)]
+    function = OmegaConf.select(loaded.config, "collect_stats.collect_feats")
+    if isinstance(function, str) and (reason := why_not_importable(function)):
+        problems.append(f"{loaded.where('collect_stats.collect_feats')}: {reason}")
+    return problems
+
+
+def _has_its_own_stats(system_class: type) -> bool:
+    from espnet3.systems.base.system import BaseSystem
+
+    return getattr(system_class, "collect_stats", None) is not BaseSystem.collect_stats
+
+
 def check_role(role: str, loaded: LoadedConfig, configs: Mapping[str, LoadedConfig]) -> list[str]:
     """Check the content of a config that a requested stage uses."""
     problems = unresolved(loaded.config, loaded.where)

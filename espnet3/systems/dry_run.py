@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ from espnet3.utils.masking import mask_secrets
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from espnet3.components.jobs import Job
     from espnet3.parallel.config import ParallelConfig, RunConfig
-    from espnet3.systems.base.inference_config import InferencePlan
 
     Settings = tuple[ParallelConfig, RunConfig]
 
@@ -48,6 +49,8 @@ def show(checked: Checked) -> None:
             click.echo(f"  output: {output}")
         if stage.name == "infer":
             problems += _show_inference(checked)
+        if stage.name == "collect_stats":
+            problems += _show_statistics(checked)
     if problems:
         raise ESPnet3Error("as it stands, this would fail: " + "; ".join(problems))
 
@@ -64,15 +67,19 @@ def _show_settings(plain: Mapping[str, Any]) -> None:
 
 
 def _outputs(stage: StageSpec, plain: Mapping[str, Any]) -> list[Path]:
-    """Return one directory per test set for infer, else the directory that holds the log."""
+    """Return one directory per test set or split, else the directory that holds the log."""
     folder = Path(str(OmegaConf.select(OmegaConf.create(dict(plain)), stage.log_dir)))
     dataset = plain.get("dataset")
     tests = dataset.get("test") if stage.name == "infer" and isinstance(dataset, dict) else None
+    if stage.name == "collect_stats" and isinstance(dataset, dict):
+        return [folder / split for split in ("train", "valid") if dataset.get(split)]
     return [folder / test["name"] for test in tests] if tests else [folder]
 
 
 def _show_inference(checked: Checked) -> list[str]:
     """Print the plan of every test set and how workers are started; return what would fail."""
+    from espnet3.systems.base.inference import prepare
+    from espnet3.systems.base.inference_config import read_config
     from espnet3.systems.base.system import BaseSystem
 
     cls = checked.system_class
@@ -82,21 +89,52 @@ def _show_inference(checked: Checked) -> list[str]:
             "config by _infer_config() to have a plan)"
         )
         return []
-    from espnet3.parallel.config import parse_parallel
-    from espnet3.systems.base.inference_config import read_config
 
     config = checked.system()._infer_config()
+    plan = read_config(config)
+    jobs = {name: partial(prepare, config, plan, name) for name in plan.test_sets}
+    return _show_runs(checked, config, "test set", jobs, Path(plan.inference_dir))
+
+
+def _show_statistics(checked: Checked) -> list[str]:
+    """Print the plan of each split; return what would fail."""
+    from espnet3.components.data.collect_stats import prepare
+    from espnet3.components.data.stats_options import splits_of
+    from espnet3.systems.base.system import BaseSystem
+
+    cls = checked.system_class
+    if cls.collect_stats is not BaseSystem.collect_stats:
+        click.echo(f"  plan: not known, as {cls.__name__} has a collect_stats() of its own")
+        return []
+    config = checked.configs["training"].config
+    place = Path(str(config.stats_dir))
+    jobs = {split: partial(prepare, config, split, place) for split in splits_of(config)}
+    return _show_runs(checked, config, "split", jobs, place)
+
+
+def _show_runs(
+    checked: Checked,
+    config: DictConfig,
+    kind: str,
+    jobs: Mapping[str, Callable[[], Job]],
+    place: Path,
+) -> list[str]:
+    """Print the plan of each run of a stage and how workers are started; return what would fail."""
+    from espnet3.parallel.config import parse_parallel
+
     settings = parse_parallel(config.get("parallel"), config.get("run"))
-    plan, problems, first_logs = read_config(config), [], None
+    problems: list[str] = []
+    first_logs: Path | None = None
     may_come = any(stage.name == "create_dataset" for stage in checked.stages)
     is_known = True
-    for name in plan.test_sets:
-        click.echo(f"  test set {name}")
+    for name, prepare in jobs.items():
+        click.echo(f"  {kind} {name}")
+        logs: Path | None = None
         try:
-            problem, logs = _show_test_set(config, plan, name, settings)
+            problem, logs = _show_job(prepare(), kind, settings, place)
         except Exception as error:  # building a data set is anybody's code
             click.echo(f"    plan: not known now: {_text(error)}")
-            problem, logs = "" if may_come else f"test set {name} cannot be planned", None
+            problem = "" if may_come else f"{kind} {name} cannot be planned"
             is_known = False
         problems += [problem] if problem else []
         first_logs = first_logs or logs
@@ -104,28 +142,26 @@ def _show_inference(checked: Checked) -> list[str]:
         if not problems:
             click.echo("  workers: none is started, for nothing is left to do")
         return problems
-    logs = first_logs or Path(plan.inference_dir).absolute() / plan.test_sets[0] / "logs"
+    logs = first_logs or place.absolute() / next(iter(jobs)) / "logs"
     return problems + _show_starts(settings, logs)
 
 
-def _show_test_set(
-    config: DictConfig, plan: InferencePlan, name: str, settings: Settings
-) -> tuple[str, Path | None]:
+def _show_job(job: Job, kind: str, settings: Settings, place: Path) -> tuple[str, Path | None]:
     """Print the plan of one; return what would fail, and where its jobs' logs would go."""
     from espnet3.parallel.base_runner import BaseRunner
     from espnet3.parallel.run_plan import plan_of
-    from espnet3.systems.base.inference import prepare
 
-    job = prepare(config, plan, name)
     if not isinstance(job.runner, BaseRunner):
-        kind = type(job.runner).__name__
-        click.echo(f"    items: {job.n_items}; what is left only {kind} knows, as no BaseRunner")
-        return "", Path(plan.inference_dir).absolute() / name / "logs"
+        its_kind = type(job.runner).__name__
+        click.echo(
+            f"    items: {job.n_items}; what is left only {its_kind} knows, as no BaseRunner"
+        )
+        return "", place.absolute() / job.name / "logs"
     run_plan = plan_of(job.runner, range(job.n_items), job.durations, settings)
     for line in run_plan.lines():
         click.echo("    " + line.replace("\n", "\n    "))
     if run_plan.outlook.refusal:
-        return f"test set {name} would be refused", None
+        return f"{kind} {job.name} would be refused", None
     return "", run_plan.run_dir.absolute() / "logs" if run_plan.outlook.left else None
 
 

@@ -101,8 +101,10 @@ def _check(system_class: type[BaseSystem], request: Request) -> Checked:
     except ConfigError as error:
         problems += str(error).splitlines()
     else:
+        stages = checks.without_idle(system_class, stages, request.stages, configs)
         for stage in stages:
             problems += checks.check_stage(stage, configs)
+            problems += checks.check_stats(system_class, stage, configs)
         if "metrics" in needed:
             needed["inference"] = None
         for role, loaded in configs.items():

@@ -167,10 +167,13 @@ def _share_context(configs: Mapping[str, LoadedConfig]) -> None:
         loaded = configs[role]
         # exp_dir is looked at before exp_tag is filled: ./exp/${exp_tag} without a tag is no place
         # of its own, and comes with the tag from where the tag comes from.
+        own_tag = _value(loaded.config, "exp_tag")
         for keys in (("exp_tag", "exp_dir"), ("inference_dir",)):
             for key in [key for key in keys if _lacks(loaded.config, key)]:
-                for source in _sources(role, key):
-                    value = _value(configs[source].config, key) if source in configs else None
+                for source in [name for name in _sources(role, key) if name in configs]:
+                    if key == "exp_dir" and _is_another(configs[source].config, own_tag):
+                        continue  # its directory is another experiment's
+                    value = _value(configs[source].config, key)
                     if value is not None:
                         loaded.config[key] = value
                         break
@@ -178,6 +181,12 @@ def _share_context(configs: Mapping[str, LoadedConfig]) -> None:
         for key in _CONTEXT:
             if key in loaded.config and _lacks(loaded.config, key):
                 del loaded.config[key]
+
+
+def _is_another(config: DictConfig, own_tag: Any) -> bool:
+    """Whether a config is of another experiment than the one with this tag; None is no other."""
+    tag = _value(config, "exp_tag")
+    return own_tag is not None and tag is not None and str(tag) != str(own_tag)
 
 
 def _sources(role: str, key: str) -> tuple[str, ...]:

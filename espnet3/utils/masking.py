@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 MASK = "***"
 
@@ -52,6 +53,17 @@ def mask_argument(argument: str) -> str:
     if equals and value and is_secret_key(key):
         return f"{key}={MASK}"
     return str(mask_secrets(argument))
+
+
+def mask_url(url: str) -> str:
+    """Return a URL as it may be shown: user, password and whatever its query holds are hidden."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return MASK
+    place = parts.netloc.rpartition("@")[2]
+    shown = f"{parts.scheme}://{place}{parts.path}" if parts.scheme else parts.path
+    return f"{shown}?{MASK}" if parts.query else shown
 
 
 def _collect(node: Any, secret: bool, into: set[str]) -> None:

@@ -55,14 +55,6 @@ def job_of(out, item, log):
     raise AssertionError(f"no worker's log tells of item {item}")
 
 
-def driver_says(log):
-    return (log / "driver.txt").read_text()
-
-
-def merged(out):
-    return (out / "text").read_bytes() + (out / "ids").read_bytes()
-
-
 def killed_positions(out):
     lines = [line for path in out.glob("ledger.*.jsonl") for line in path.read_text().splitlines()]
     return [line for line in map(json.loads, lines) if line.get("kind") in ("killed", "failed")]

@@ -5,6 +5,7 @@ import time
 
 import pytest
 from drivers import DEADLINE, await_that
+from outcome import driver_says, merged, tell_when_it_began
 from recipe import assert_same_results
 from workloads import Lines, Provider, forwards, lines_of, notes, tell
 
@@ -42,21 +43,12 @@ def _queue_is_left_empty():
             subprocess.run(["oardel", *jobs], capture_output=True)
 
 
-def driver_says(log):
-    return (log / "driver.txt").read_text()
-
-
-def merged(out):
-    return (out / "text").read_bytes() + (out / "ids").read_bytes()
-
-
 def test_same_bytes_as_a_local_run(log, out, record_property):
     began = time.time()
     set_parallel(oar())
     assert Lines(Provider(log), output_dir=out)(range(60)) == lines_of(range(60))
     assert forwards(log) == [*range(60)]
-    first = min(path.stat().st_ctime for path in out.glob("split.*"))
-    record_property("seconds from call to first shard", round(first - began, 1))
+    tell_when_it_began(record_property, out, began)
 
 
 def test_recipe_has_the_same_results_when_its_parallel_block_names_oar(tmp_path):

@@ -1,13 +1,9 @@
 """On a real Slurm: the bytes of a local run, on as many jobs as there are to be had."""
 
 import asyncio
-import json
 import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,12 +11,15 @@ import psutil
 import pytest
 from drivers import DEADLINE, await_that
 from kube_stub import meanwhile
-from slurm_jobs import call, driver_says, merged, pid_of, queue, sbatch, slurm
+from outcome import driver_says, merged
+from recipe import assert_same_results
+from slurm_jobs import call, pid_of, queue, sbatch, slurm
 from strangers import is_content, listening, walk
 from workloads import Lines, Provider, forwards, lines_of, note, notes, tell
 
 import espnet3
 from espnet3.errors import ConfigError, RunStopped
+from espnet3.parallel.backends import watch
 from espnet3.parallel.parallel import parallel_session, set_parallel
 
 pytestmark = [pytest.mark.clusters, pytest.mark.usefixtures("slurm_lab", "queue_is_left_empty")]
@@ -53,32 +52,9 @@ def test_same_bytes_and_one_set_of_jobs_for_a_session(log, tmp_path, record_prop
 
 
 def test_recipe_has_the_same_results_when_its_parallel_block_names_slurm(tmp_path):
-    def run(name, parallel):
-        ignored = shutil.ignore_patterns("data", "exp")
-        recipe = shutil.copytree(ROOT / "egs3/mini_an4/asr", tmp_path / name, ignore=ignored)
-        (recipe / "conf/where.yaml").write_text(json.dumps({"parallel": parallel}))
-        subprocess.run(
-            [sys.executable, "run.py", "--stages", "create_dataset", "infer", "measure"]
-            + ["--training_config", "conf/training.yaml"]
-            + ["--inference_config", "conf/inference.yaml", "conf/where.yaml"]
-            + ["--metrics_config", "conf/metrics.yaml"],
-            cwd=recipe,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            check=True,
-        )
-        root = recipe / "exp/pocketsphinx/inference"
-        results = [*root.glob("*/*.scp"), *root.glob("*/*.trn"), *root.glob("*/*_alignment.txt")]
-        table = re.sub(r"\| \d+\.\d{3} \|", "|", (root / "metrics.md").read_text())  # less the RTF
-        return root, table, {path.relative_to(root): path.read_bytes() for path in results}
-
-    _, *here = run("here", {"env": "local", "n_workers": 1})
-    root, *there = run("there", slurm(2))
-    assert there == here
-    table, files = there
-    assert "| total | 7/7 | 22 | 4.55 |" in table
-    assert len(files) == 2 * 5
+    assert_same_results(tmp_path, slurm(2))
     # Both test sets have had the same jobs.
-    assert len([*root.rglob("logs/espnet3-*.err")]) == 2
+    assert len([*tmp_path.glob("there/**/logs/espnet3-*.err")]) == 2
 
 
 def test_workers_have_the_directory_threads_and_one_thread(log, out):
@@ -204,6 +180,21 @@ def test_run_goes_on_with_the_one_job_that_a_full_queue_has_room_for(log, out, s
     assert len([*(out / "logs").glob("worker.slurm-*.log")]) == 1
     assert sorted(queue()) == sorted(others)
     call("scancel", *others)
+
+
+def test_jobs_that_are_late_are_told_of_while_others_work(log, out, monkeypatch, caplog):
+    monkeypatch.setattr(watch, "LATE", 0.0)
+    tell(log, 3, "hold")
+
+    def look():
+        await_that(lambda: "workers are there" in caplog.text)
+        tell(log, 3, None)
+
+    caplog.set_level("INFO")
+    set_parallel(slurm(3, options={"memory": "5000MB"}))
+    with meanwhile(look):
+        assert Lines(Provider(log), output_dir=out)(range(10)) == lines_of(range(10))
+    assert re.search(r"2 of 3 workers are there; job \d+ pending \(Resources\) for \d", caplog.text)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from drivers import DEADLINE, await_that
-from slurm_jobs import call, driver_says, merged, queue, slurm
+from outcome import driver_says, merged
+from slurm_jobs import call, queue, slurm
 from workloads import forwards, lines_of, notes, tell
 
 import espnet3

@@ -1,6 +1,7 @@
 """On a real Slurm: the bytes of a local run, whatever happens to jobs and nodes."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -9,12 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 from drivers import DEADLINE, await_that, is_running
+from outcome import driver_says, merged
 from slurm_jobs import (
     call,
-    driver_says,
     job_of,
     killed_positions,
-    merged,
     node_of,
     pid_of,
     queue,
@@ -71,6 +71,25 @@ def test_cancelled_worker_commits_what_it_has_and_is_replaced(log, out, start_dr
     await_that(lambda: "31" in notes(log, "held"), driver)
     await_that(lambda: len(queue("RUNNING")) == 2 and job not in queue(), driver)
     tell(log, 31, None)
+    assert driver.wait(DEADLINE) == 0
+    assert merged(out) == lines_of(range(60))
+    assert forwards(log) == [*range(60)]
+    assert killed_positions(out) == []
+
+
+def test_run_whose_jobs_are_all_cancelled_goes_on_with_others(log, out, start_driver):
+    for item in (30, 50):
+        tell(log, item, "hold")
+    driver = start_driver(60, **slurm(lease_seconds=1e-6))
+    await_that(lambda: len(notes(log, "held")) == 2, driver)
+    jobs = set(queue())
+    call("scancel", *jobs)
+    await_that(
+        lambda: all("leaving" in (out / "logs" / f"espnet3-{job}.err").read_text() for job in jobs),
+        driver,
+    )
+    for item in (30, 50):
+        tell(log, item, None)
     assert driver.wait(DEADLINE) == 0
     assert merged(out) == lines_of(range(60))
     assert forwards(log) == [*range(60)]
@@ -232,6 +251,7 @@ def test_preempted_job_comes_back_with_its_log_and_its_items_are_done_meanwhile(
     assert killed_positions(out) == []
     assert forwards(log).count(30) == 2
     assert "leaving: signal SIGTERM" in (out / "logs" / f"espnet3-{job}.err").read_text()
+    assert re.search(rf"job {job} \(worker slurm-\d\) is back in the queue: pen", driver_says(log))
 
 
 @pytest.mark.parametrize(

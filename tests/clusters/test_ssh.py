@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from drivers import DEADLINE, await_that, is_running
+from outcome import merged, tell_when_it_began
 from recipe import assert_same_results
 from workloads import Lines, Provider, forwards, lines_of, notes, pids, tell
 
@@ -28,10 +29,6 @@ def ssh(ssh_lab, log):
     await_that(lambda: not any(map(is_running, pids(log) - {os.getpid()})))
 
 
-def merged(out):
-    return (out / "text").read_bytes() + (out / "ids").read_bytes()
-
-
 @pytest.mark.parametrize("security", [None, False])
 def test_same_bytes_as_a_local_run(log, out, ssh, security, record_property):
     began = time.time()
@@ -40,8 +37,7 @@ def test_same_bytes_as_a_local_run(log, out, ssh, security, record_property):
     assert Lines(Provider(log), output_dir=out)(range(60)) == lines_of(range(60))
     assert forwards(log) == [*range(60)]
     assert len(list((out / "logs").glob("ssh.ssh-*.log"))) == 3
-    first = min(path.stat().st_ctime for path in out.glob("split.*"))
-    record_property("seconds from call to first shard", round(first - began, 1))
+    tell_when_it_began(record_property, out, began)
 
 
 def test_recipe_has_the_same_results_when_its_parallel_block_names_ssh(tmp_path, ssh):

@@ -1,240 +1,410 @@
-"""Downloading from a server that has faults."""
-
-from __future__ import annotations
+"""Downloads from a server with the faults that real ones have, and from files."""
 
 import hashlib
-import re
-import threading
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from espnet3.components.data.download import Target, download
-from espnet3.components.data.fetch import Retries
+from espnet3.components.data.download import download
 from espnet3.errors import ConfigError, RunFailed
-from espnet3.parallel.parallel import parallel_session, reset_parallel
+from espnet3.parallel.parallel import parallel_session
 
-CONTENT = bytes(range(256)) * 2000
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-QUICK = Retries(total=3, backoff=0.01, timeout=10)
+from .web_site import serving
 
-
-@dataclass
-class Site:
-    """What the server does, and what it was asked."""
-
-    url: str = ""
-    content: bytes = CONTENT
-    etag: str = '"one"'
-    ranges: bool = True
-    cuts: int = 0
-    """So many responses end in the middle of their bytes."""
-    busy_after_a_cut: bool = False
-    busy: int = 0
-    """So many requests are answered by 503."""
-    retry_after: str = "0"
-    asked: list[tuple[str, str | None, float]] = field(default_factory=list)
-    """Path, range and time of each request."""
-
-    def ranges_asked(self) -> list[str | None]:
-        return [wanted for _, wanted, _ in self.asked]
+BODY = random.Random(0).randbytes(300_000)
+NEW = random.Random(1).randbytes(300_000)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    site = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            wanted = self.headers.get("Range")
-            site.asked.append((self.path, wanted, time.monotonic()))
-            if self.path.startswith("/gone"):
-                self.send_error(404)
-                return
-            if site.busy > 0:
-                site.busy -= 1
-                self.send_response(503)
-                self.send_header("Retry-After", site.retry_after)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            first, body = 0, site.content
-            if wanted and site.ranges and self.headers.get("If-Range") in (None, site.etag):
-                first = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])  # type: ignore[index]
-                if first >= len(body):
-                    self.send_response(416)
-                    self.send_header("Content-Range", f"bytes */{len(body)}")
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                self.send_response(206)
-                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-            else:
-                self.send_response(200)
-            body = body[first:]
-            if site.etag:
-                self.send_header("ETag", site.etag)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if site.cuts > 0:
-                site.cuts -= 1
-                site.busy = 100 if site.busy_after_a_cut else 0
-                self.wfile.write(body[: len(body) // 2])
-                self.close_connection = True
-                return
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    site.url = f"http://127.0.0.1:{server.server_port}"
-    reset_parallel()
-    yield site
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def site():
+    with serving() as site:
+        site.files["/a.bin"] = BODY
+        site.etags["/a.bin"] = '"one"'
+        yield site
 
 
-def leftovers(out: Path) -> list[str]:
-    return [p.name for p in out.rglob(".*") if "run" not in p.parts]
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
 
 
-def test_many_files_and_a_second_call(site: Site, tmp_path: Path) -> None:
-    targets = [Target(f"{site.url}/{i}", f"sub/{i}.bin", sha256=SHA256) for i in range(4)]
-    paths = download([*targets, f"{site.url}/plain.tgz?token=1"], tmp_path, retries=QUICK)
-    assert paths == [*(tmp_path / f"sub/{i}.bin" for i in range(4)), tmp_path / "plain.tgz"]
-    assert all(path.read_bytes() == CONTENT for path in paths)
-    assert leftovers(tmp_path) == []
-    n_asked = len(site.asked)
-    download([*targets, f"{site.url}/plain.tgz?token=1"], tmp_path, retries=QUICK)
-    assert len(site.asked) == n_asked
-
-    paths[1].unlink()
-    download([*targets, f"{site.url}/5"], tmp_path, retries=QUICK)  # one is gone, one is new
-    assert [path for path, _, _ in site.asked[n_asked:]] == ["/1", "/5"]
+def target(site, path="a.bin", **more):
+    return {"url": site.url(f"/{path}"), "path": path, **more}
 
 
-def test_on_workers(site: Site, tmp_path: Path) -> None:
-    with parallel_session({"n_workers": 2}):
-        paths = download([f"{site.url}/{i}" for i in range(6)], tmp_path, retries=QUICK)
-    assert all(path.read_bytes() == CONTENT for path in paths)
-    assert set(Counter(path for path, _, _ in site.asked).values()) == {1}
+def fetch(site, out, **more):
+    """Download `a.bin`, without waiting between retries."""
+    options = {key: more.pop(key) for key in ("retries", "timeout") if key in more}
+    return download([target(site, **more)], out, backoff=0, **options)
 
 
-def test_a_cut_connection_is_gone_on_with(site: Site, tmp_path: Path) -> None:
-    site.cuts = 2
-    (path,) = download([f"{site.url}/a"], tmp_path, retries=QUICK)
-    assert path.read_bytes() == CONTENT
-    half = len(CONTENT) // 2
-    assert site.ranges_asked() == [None, f"bytes={half}-", f"bytes={half + half // 2}-"]
+def failures(error):
+    return {failure["utterance"]: failure["message"] for failure in error.value.failures}
 
 
-def test_a_later_call_goes_on_too_if_the_file_is_the_same(site: Site, tmp_path: Path) -> None:
-    site.cuts, site.busy_after_a_cut = 1, True
-    with pytest.raises(RunFailed, match="too many 503"):
-        download([f"{site.url}/a"], tmp_path, retries=QUICK)
-    site.busy = 0
-    (path,) = download([f"{site.url}/a"], tmp_path, retries=QUICK)
-    assert path.read_bytes() == CONTENT
-    assert site.ranges_asked()[-1] == f"bytes={len(CONTENT) // 2}-"
-
-    site.cuts = 1
-    with pytest.raises(RunFailed, match="too many 503"):
-        download([f"{site.url}/b"], tmp_path, retries=QUICK)
-    site.busy, site.content, site.etag = 0, CONTENT[::-1], '"two"'
-    (path,) = download([f"{site.url}/b"], tmp_path, retries=QUICK)
-    assert path.read_bytes() == CONTENT[::-1]
+def written(out):
+    """All text that a run has left, by file."""
+    return {p: p.read_text() for p in (out / "run").rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("etag", ['"one"', ""])
-def test_without_ranges_it_begins_anew(site: Site, tmp_path: Path, etag: str) -> None:
-    site.ranges, site.cuts, site.etag = False, 2, etag
-    (path,) = download([f"{site.url}/a"], tmp_path, retries=QUICK)
-    assert path.read_bytes() == CONTENT
-    site.cuts = 100
-    with pytest.raises(RunFailed, match="b: cut off again and again"):
-        download([f"{site.url}/b"], tmp_path, retries=QUICK)
+# what is fetched
 
 
-def test_a_busy_server_is_given_the_time_that_it_asks_for(site: Site, tmp_path: Path) -> None:
-    site.busy, site.retry_after = 1, "1"
-    (path,) = download([f"{site.url}/a"], tmp_path, retries=QUICK)
-    assert path.read_bytes() == CONTENT
-    (_, _, first), (_, _, second) = site.asked
-    assert second - first >= 1.0
-    site.busy, site.retry_after = 100, "0"
-    with pytest.raises(RunFailed, match="too many 503 error responses"):
-        download([f"{site.url}/b"], tmp_path, retries=QUICK)
-
-
-def test_what_fails_is_named_and_the_others_are_kept(site: Site, tmp_path: Path) -> None:
+def test_files_are_there_and_named_in_order(site, tmp_path):
+    site.files["/b.bin"] = NEW
     targets = [
-        Target(f"{site.url}/good", sha256=SHA256.upper(), size=len(CONTENT)),
-        Target(f"{site.url}/gone"),
-        Target(f"{site.url}/other", md5="0" * 32),
-        Target(f"{site.url}/short", size=7),
+        target(site, sha256=sha256(BODY), md5=hashlib.md5(BODY).hexdigest(), size=len(BODY)),
+        {"url": site.url("/b.bin"), "path": "deep/er/b"},
     ]
-    with pytest.raises(RunFailed, match="3 of 4") as caught:
-        download(targets, tmp_path, retries=QUICK)
-    failed = {entry["utterance"]: entry["message"] for entry in caught.value.failures}
-    assert failed.keys() == {"gone", "other", "short"}
-    assert f"{site.url}/gone: 404 Not Found" in failed["gone"]
-    assert "its md5 is" in failed["other"]
-    assert f"it has {len(CONTENT)} bytes, not 7" in failed["short"]
-    assert [p.name for p in tmp_path.iterdir() if p.name != "run"] == ["good"]
-    n_asked = Counter(path for path, _, _ in site.asked)
-    with pytest.raises(RunFailed):
-        download(targets, tmp_path, retries=QUICK)
-    again = Counter(path for path, _, _ in site.asked) - n_asked
-    assert set(again) == {"/gone", "/other", "/short"}
+    files = download(targets, tmp_path)
+    assert files == [tmp_path / "a.bin", tmp_path / "deep/er/b"]
+    assert [file.read_bytes() for file in files] == [BODY, NEW]
+    assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_password_is_not_told(site: Site, tmp_path: Path) -> None:
-    url = site.url.replace("//", "//me:hunter222@")
-    with pytest.raises(RunFailed) as caught:
-        download([Target(f"{url}/gone")], tmp_path, retries=QUICK)
-    assert "hunter222" not in str(caught.value)
-    written = [p.read_text() for p in (tmp_path / "run").rglob("*") if p.is_file()]
-    assert not any("hunter222" in text for text in written)
+@pytest.mark.parametrize("as_url", [True, False])
+def test_files_on_this_machine_are_copied(tmp_path, as_url, monkeypatch):
+    source = tmp_path / "a file#1%20.bin"
+    source.write_bytes(BODY)
+    monkeypatch.chdir(tmp_path)
+    url = source.as_uri() if as_url else source.name
+    targets = [{"url": url, "path": "x", "sha256": sha256(BODY)}]
+    targets.append({"url": "not/there", "path": "y"})
+    with pytest.raises(RunFailed) as error:
+        download(targets, tmp_path / "out")
+    assert "not/there: No such file" in failures(error)["y"]
+    assert (tmp_path / "out/x").read_bytes() == BODY
 
 
-def test_files_of_this_machine(tmp_path: Path) -> None:
-    source = tmp_path / "with space.bin"
-    source.write_bytes(CONTENT)
-    targets = [Target(str(source), "a", sha256=SHA256), Target(source.as_uri(), "b")]
-    paths = download(targets, tmp_path / "out")
-    assert [path.read_bytes() for path in paths] == [CONTENT, CONTENT]
-    with pytest.raises(RunFailed, match=r"nowhere: cannot be read: No such file"):
-        download([Target(str(tmp_path / "nowhere"), "c")], tmp_path / "out")
+def test_workers_fetch_at_the_same_time(site, tmp_path):
+    site.files |= {f"/{i}": f"{i}".encode() * 1000 for i in range(6)}
+    with parallel_session({"env": "local", "n_workers": 2}):
+        files = download([target(site, f"{i}") for i in range(6)], tmp_path)
+    assert [file.read_bytes() for file in files] == [site.files[f"/{i}"] for i in range(6)]
 
 
-def test_what_is_there_and_wrong_is_fetched_again(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"something else")
-    (path,) = download([Target(f"{site.url}/a", sha256=SHA256)], tmp_path, retries=QUICK)
-    assert path.read_bytes() == CONTENT
+def test_a_failing_file_is_named_and_the_others_are_kept(site, tmp_path):
+    targets = [target(site, "lost.bin"), target(site), target(site, "wrong", sha256="0" * 64)]
+    site.files["/wrong"] = b"content"
+    with pytest.raises(RunFailed) as error:
+        download(targets, tmp_path)
+    assert list(failures(error)) == ["lost.bin", "wrong"]
+    assert "HTTP 404" in failures(error)["lost.bin"]
+    assert f"its sha256 is {sha256(b'content')}, not 000" in failures(error)["wrong"]
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.bin"]
+    site.files["/lost.bin"], site.asked[:] = NEW, []
+    with parallel_session(run={"on_error": "skip"}):
+        files = download(targets, tmp_path)
+    assert files == [tmp_path / "lost.bin", tmp_path / "a.bin"]
+    assert [path for path, _ in site.asked] == ["/lost.bin", "/wrong"]
+
+
+# what is there already
+
+
+@pytest.mark.parametrize("known", [{}, {"size": len(BODY)}, {"sha256": sha256(BODY)}])
+def test_a_second_call_asks_for_nothing(site, tmp_path, known):
+    fetch(site, tmp_path, **known)
+    site.asked.clear()
+    assert fetch(site, tmp_path, **known) == [tmp_path / "a.bin"]
+    site.files["/b.bin"] = NEW
+    download([target(site, **known), target(site, "b.bin")], tmp_path)
+    assert [path for path, _ in site.asked] == ["/b.bin"]
 
 
 @pytest.mark.parametrize(
-    ("target", "problem"),
+    ("content", "known", "fetched"),
     [
-        (Target("http://x/a", "../a"), "none below the directory"),
-        (Target("http://x/a", "/a"), "none below the directory"),
-        (Target("http://x/"), "none below the directory"),
-        (Target("http://x/a", md5="12"), "md5 is 32 hexadecimal digits"),
+        (BODY, {"sha256": sha256(BODY)}, False),
+        (BODY, {"size": len(BODY)}, False),
+        (BODY, {"size": len(BODY), "md5": "0" * 32}, True),
+        (NEW, {"sha256": sha256(BODY)}, True),
+        (NEW[1:], {"size": len(BODY)}, True),
+        (BODY, {}, True),  # nobody knows whether it is whole
     ],
 )
-def test_targets_that_cannot_be(target: Target, problem: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=problem):
-        download([target], tmp_path)
-    with pytest.raises(ConfigError, match="two targets have this path"):
-        download(["http://x/a", "http://y/a"], tmp_path)
+def test_a_file_that_somebody_put_there(site, tmp_path, content, known, fetched):
+    (tmp_path / "a.bin").write_bytes(content)
+    if "md5" in known:
+        with pytest.raises(RunFailed):
+            fetch(site, tmp_path, **known)
+    else:
+        fetch(site, tmp_path, **known)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert bool(site.asked) == fetched
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut", "changed", "touched"])
+def test_what_changed_since_is_fetched_again(site, tmp_path, damage):
+    (file,) = fetch(site, tmp_path, sha256=sha256(BODY))
+    site.asked.clear()
+    if damage == "removed":
+        file.unlink()
+    elif damage == "cut":
+        os.truncate(file, 1000)
+    elif damage == "changed":
+        file.write_bytes(NEW)
+    os.utime(file, ns=(1, 1)) if file.exists() else None
+    if damage == "touched":  # its content decides
+        assert fetch(site, tmp_path, sha256=sha256(BODY)) == [file]
+        assert site.asked == []
+    else:
+        assert fetch(site, tmp_path, sha256=sha256(BODY)) == [file]
+        assert len(site.asked) == 1
+    assert file.read_bytes() == BODY
+
+
+def test_another_url_or_checksum_for_a_path_is_noticed(site, tmp_path):
+    fetch(site, tmp_path)
+    site.files["/b.bin"] = NEW
+    download([{"url": site.url("/b.bin"), "path": "a.bin"}], tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == NEW
+    fetch(site, tmp_path, sha256=sha256(BODY))
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+# interruptions
+
+
+@pytest.mark.parametrize("etag", ['"one"', None])
+def test_a_cut_is_gone_on_with_where_that_is_safe(site, tmp_path, etag):
+    site.etags["/a.bin"] = etag
+    site.faults["/a.bin"] = [("cut", 200_000), ("cut", 50_000)]
+    fetch(site, tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    ranges = [asked for _, asked in site.asked]
+    assert ranges == (["", "bytes=200000-", "bytes=250000-"] if etag else ["", "", ""])
+
+
+def test_a_checksum_makes_it_safe_without_an_etag(site, tmp_path):
+    site.etags.clear()
+    site.faults["/a.bin"] = [("cut", 200_000)]
+    fetch(site, tmp_path, sha256=sha256(BODY))
+    assert [asked for _, asked in site.asked] == ["", "bytes=200000-"]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_the_next_call_goes_on_with_the_part(site, tmp_path):
+    site.faults["/a.bin"] = [("cut", 200_000), ("status", (403, {}))]
+    with pytest.raises(RunFailed, match="HTTP 403"):
+        fetch(site, tmp_path)
+    assert (tmp_path / "a.bin.part").stat().st_size == 200_000
+    fetch(site, tmp_path)
+    assert site.asked[-1] == ("/a.bin", "bytes=200000-")
+    assert site.headers[-1]["If-Range"] == '"one"'
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_part_of_other_content_is_not_gone_on_with(site, tmp_path, ranges):
+    site.faults["/a.bin"] = [("cut", 200_000), ("status", (403, {}))]
+    with pytest.raises(RunFailed):
+        fetch(site, tmp_path)
+    site.files["/a.bin"], site.etags["/a.bin"], site.ranges = NEW, '"two"', ranges
+    fetch(site, tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == NEW
+
+
+def test_without_ranges_it_starts_over(site, tmp_path):
+    site.ranges = False
+    site.faults["/a.bin"] = [("cut", 200_000)]
+    fetch(site, tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_a_wrong_beginning_is_thrown_away_once(site, tmp_path):
+    site.etags.clear()
+    site.files["/a.bin"] = NEW
+    site.faults["/a.bin"] = [("cut", 200_000), ("status", (403, {}))]
+    with pytest.raises(RunFailed):
+        fetch(site, tmp_path, sha256=sha256(BODY))
+    site.files["/a.bin"], site.asked[:] = BODY, []
+    fetch(site, tmp_path, sha256=sha256(BODY))
+    assert [asked for _, asked in site.asked] == ["bytes=200000-", ""]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_a_part_that_is_whole_is_asked_for_nothing_more(site, tmp_path):
+    (file,) = fetch(site, tmp_path)
+    file.rename(tmp_path / "a.bin.part")  # as if it had died just before this
+    fetch(site, tmp_path)
+    assert site.asked[-1] == ("/a.bin", f"bytes={len(BODY)}-")
+    assert file.read_bytes() == BODY
+
+
+def test_a_stalled_server_is_given_up_and_asked_again(site, tmp_path):
+    site.faults["/a.bin"] = [("stall", 200_000)]
+    fetch(site, tmp_path, timeout=0.3)
+    assert [asked for _, asked in site.asked][1:] != [""]
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_retries_end(site, tmp_path):
+    busy = ("status", (503, {"Retry-After": "0"}))
+    site.faults["/a.bin"] = [busy, busy]
+    fetch(site, tmp_path, retries=2)
+    (tmp_path / "a.bin").unlink()
+    site.faults["/a.bin"] = [busy] * 9
+    with pytest.raises(RunFailed, match="HTTP 503.*given up after 2 retries"):
+        fetch(site, tmp_path, retries=2)
+    assert len(site.faults["/a.bin"]) == 6
+
+
+def test_progress_is_no_reason_to_give_up(site, tmp_path):
+    site.files["/a.bin"] = BODY * 20
+    site.faults["/a.bin"] = [("cut", 1_100_000)] * 5
+    fetch(site, tmp_path, retries=1)
+    assert (tmp_path / "a.bin").read_bytes() == BODY * 20
+
+
+def test_a_server_is_waited_for_as_it_asks(site, tmp_path):
+    site.faults["/a.bin"] = [("status", (503, {"Retry-After": "1"}))]
+    began = time.monotonic()
+    fetch(site, tmp_path)
+    assert time.monotonic() - began >= 1
+    site.faults["/b"] = [("status", (429, {"Retry-After": "86400"}))]
+    with pytest.raises(RunFailed, match="asks to be left alone"):
+        download([target(site, "b")], tmp_path)
+
+
+def test_nobody_listens(tmp_path):
+    with serving() as site:
+        pass
+    with pytest.raises(RunFailed, match="Connection refused.*given up after 1 retries"):
+        fetch(site, tmp_path, retries=1)
+
+
+def test_killed_drivers_leave_what_the_next_goes_on_with(site, tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "from espnet3.components.data.download import download\n"
+        f"download([{target(site)!r}], {str(tmp_path / 'out')!r})\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    part = tmp_path / "out/a.bin.part"
+    for start in range(1, 4):  # more often than a run deals an item that kills
+        site.faults["/a.bin"] = [("stall", 65_536)]
+        driver = subprocess.Popen([sys.executable, str(script)], env=environ)
+        deadline = time.monotonic() + 60
+        while not part.exists() or part.stat().st_size < start * 65_536:
+            assert driver.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        # What it asked for has been served by now, as far as it was to be.
+        site.released.set()
+        site.released.clear()
+    subprocess.run([sys.executable, str(script)], env=environ, check=True)
+    assert [asked for _, asked in site.asked] == [
+        "", "bytes=65536-", "bytes=131072-", "bytes=196608-"
+    ]  # fmt: skip
+    assert (tmp_path / "out/a.bin").read_bytes() == BODY
+
+
+# the way there
+
+
+def test_a_proxy_is_used_where_the_environment_names_one(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://{site.address}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    download([{"url": "http://corpus.invalid/a.bin", "path": "a.bin"}], tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+
+
+def test_redirects_are_followed(site, tmp_path):
+    site.faults["/moved"] = [("status", (302, {"Location": "/a.bin"}))]
+    download([target(site, "moved")], tmp_path)
+    assert (tmp_path / "moved").read_bytes() == BODY
+
+
+# secrets
+
+
+def test_secrets_of_a_url_are_sent_and_written_nowhere(site, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    base = f"http://me:pass%20word@{site.address}"
+    targets = [
+        {"url": f"{base}/a.bin?token=s3cr3t&part=1", "path": "a.bin"},
+        {"url": f"{base}/lost?token=s3cr3t", "path": "lost"},
+        {"url": f"{base}/busy?token=s3cr3t", "path": "busy"},
+        {"url": f"{base}/moved?token=s3cr3t", "path": "moved"},
+        {"url": "http://me:pass%20word@127.0.0.1:9/x?token=s3cr3t", "path": "refused"},
+    ]
+    site.faults["/busy"] = [("status", (503, {}))] * 9
+    site.faults["/moved"] = [("status", (302, {"Location": "/moved?token=s3cr3t"}))] * 99
+    with pytest.raises(RunFailed) as error:
+        download(targets, tmp_path, retries=1, backoff=0)
+    assert (tmp_path / "a.bin").read_bytes() == BODY
+    assert site.headers[0]["authorization"] == "Basic bWU6cGFzcyB3b3Jk"
+    assert len(error.value.failures) == 4
+    text = "".join([*written(tmp_path).values(), caplog.text, str(error.value)])
+    assert "fetching" in caplog.text
+    for secret in ("s3cr3t", "pass%20word", "pass word", "bWU6"):
+        assert secret not in text
+
+
+def test_another_token_is_the_same_file_another_key_is_not(site, tmp_path):
+    def get(query):
+        download([{"url": site.url(f"/a.bin?{query}"), "path": "a.bin"}], tmp_path)
+        return len(site.asked)
+
+    assert get("id=1&X-Amz-Signature=abc") == 1
+    assert get("id=1&X-Amz-Signature=def") == 1
+    assert get("id=2&X-Amz-Signature=def") == 2
+
+
+# what is refused before anything starts
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([{"url": "/x", "path": "../x"}], "'../x' is not that of a file below"),
+        ([{"url": "/x", "path": "a/../../x"}], "is not that of a file below"),
+        ([{"url": "/x", "path": "/etc/x"}], "is not that of a file below"),
+        ([{"url": "/x", "path": "."}], "is not that of a file below"),
+        ([{"url": "/x", "path": "a\0b"}], "is not that of a file below"),
+        ([{"url": "/x", "path": "run/x"}], "run/ is where the run is kept"),
+        ([{"url": "/x", "path": "a"}, {"url": "/y", "path": "./a"}], "a is the path of two"),
+        ([{"url": "/x", "path": "a"}, {"url": "/y", "path": "a/b"}], "a/b is below a"),
+        ([{"url": "/x", "path": "a"}, {"url": "/y", "path": "a.part"}], "a.part is where a is"),
+        ([{"url": "ftp://me:secret@h/x", "path": "a"}], r"a: ftp://h/x is none of http://"),
+        ([{"url": "http:///x", "path": "a"}], "is none of"),
+        ([{"url": "http://h:port/x", "path": "a"}], "is no URL"),
+        ([{"url": "/x", "path": "a", "sha256": "123"}], "a: sha256 must be 64 hex digits"),
+        ([{"url": "/x", "path": "a", "size": "3"}], "a: size must be a number of bytes"),
+        ([{"url": "/x", "path": "a", "sha1": "3"}], "target 1: has path, sha1, url; a target has"),
+        ([{"url": "/x"}], "target 1: has url; a target has"),
+        (["/x"], "must be a mapping or a Target"),
+    ],
+)
+def test_targets_that_cannot_be_used(tmp_path, targets, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        download(targets, tmp_path / "out")
+    assert "secret" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_urllib3_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+    with pytest.raises(ConfigError, match=r"pip install 'espnet3\[data\]'"):
+        download([{"url": "http://h/x", "path": "a"}], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "x").write_bytes(b"x")
+    download([{"url": tmp_path / "x", "path": "a"}], tmp_path / "out")
+
+
+def test_the_failures_are_in_the_run_directory(site, tmp_path):
+    with pytest.raises(RunFailed):
+        download([target(site, "lost")], tmp_path)
+    (line,) = (tmp_path / "run/download/failures.jsonl").read_text().splitlines()
+    assert json.loads(line)["utterance"] == "lost"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet3.errors import ConfigError
+from espnet3.errors import ConfigError, RunStopped
 from espnet3.parallel import clusters
 from espnet3.parallel.backends import asking, jobqueue, preview, ssh_options, walltime
 from espnet3.parallel.backends.environment import THREAD_VARIABLES
@@ -144,6 +144,12 @@ def test_every_default_gives_way(env, tmp_path):
         ({"env_extra": []}, "write job_script_prologue"),
         ({"security": True}, "set parallel.security instead"),
         ({"job_script_prologue": "module load x"}, "must be a list"),
+        ({"job_directives_skip": "-n"}, "must be a list of texts, not the text '-n'"),
+        ({"job_extra_directives": "--gres=gpu:1"}, "not the text '--gres=gpu:1'"),
+        ({"scheduler_options": "10.1.2.3"}, "must be a block of keys"),
+        ({"memory": "8 gigs"}, "must be an amount with its unit, as in `memory: 4GB`"),
+        ({"memory": 8}, "must be an amount with its unit"),
+        ({"memory": True}, "must be an amount with its unit, as in `memory: 4GB`, not true"),
         ({"log_directory": "/a b"}, "cannot have spaces"),
     ],
 )
@@ -153,6 +159,15 @@ def test_options_are_checked_before_anything_is_submitted(env, wrong, words):
         parse_parallel(block)
     assert f"parallel.options.{next(iter(wrong))}: " in str(caught.value)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("partition", "queue"), ("time", "walltime"), ("gres", "job_extra_directives")],
+)
+def test_words_of_slurm_are_answered_with_the_option_of_that_meaning(wrong, meant):
+    with pytest.raises(ConfigError, match=rf"has no such option; did you mean {meant}\?"):
+        parse_parallel({"env": "slurm", "options": options("slurm", **{wrong: "x"})})
 
 
 @pytest.mark.parametrize("env", [env for env, example in LIMIT.items() if example])
@@ -389,6 +404,61 @@ def test_the_script_that_is_shown_is_the_one_that_is_submitted(env, tmp_path, su
         assert text.rstrip().splitlines() == [*sum(words, []), *script]
     else:
         assert text.rstrip("\n") == shown.text
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"interface": "ib99"}, "options.interface: {host} has no network interface 'ib99'; "),
+        (
+            {"scheduler_options": {"interface": "ib99"}},
+            "scheduler_options.interface: {host} has no network interface 'ib99'; ",
+        ),
+        (
+            {"scheduler_options": {"host": "192.0.2.77"}},
+            "scheduler_options: {host} cannot listen at '192.0.2.77' (Cannot assign requested",
+        ),
+    ],
+)
+@pytest.mark.parametrize("env", ["slurm", "ssh"])
+def test_driver_that_cannot_listen_there_is_refused_before_anything_is_submitted(
+    env, more, words, tmp_path, submitted
+):
+    given = {"hosts": ["a"], "ssh_command": "true"} if env == "ssh" else options(env)
+    config = ParallelConfig(env, 1, {**given, **more})
+    words = re.escape(words.format(host=os.uname().nodename))
+    with pytest.raises(ConfigError, match=words):
+        [*preview.starts(config, RunConfig(), tmp_path / "logs")]
+    with pytest.raises(ConfigError, match=words):
+        clusters.start_cluster(config, tmp_path / "logs")
+    assert not submitted.exists()
+    assert not [*tmp_path.glob("logs/.tls-*")]
+
+
+def test_driver_listens_on_the_network_that_is_its_own(tmp_path, submitted):
+    """Where workers have theirs under another name."""
+    given = options("slurm", interface="ib99", scheduler_options={"interface": "lo"})
+    cluster = clusters.start_cluster(ParallelConfig("slurm", 1, given), tmp_path)
+    address = cluster.scheduler_address
+    cluster.close()
+    assert address.startswith("tls://127.0.0.1:")
+    assert "--interface ib99" in submitted.read_text()
+
+
+@pytest.mark.parametrize("env", SCHEDULERS)
+def test_showing_a_script_writes_nothing(env, tmp_path):
+    logs = tmp_path / "exp" / "logs"
+    script = job_script(env, options(env), logs)
+    assert str(logs) in script or env == "moab"  # which has no option for it
+    assert not logs.parent.exists()
+
+
+def test_log_directory_that_cannot_be_made_stops_the_run_in_words(tmp_path, submitted):
+    (tmp_path / "file").write_text("")
+    config = ParallelConfig("slurm", 1, options("slurm", log_directory=f"{tmp_path}/file/logs"))
+    with pytest.raises(RunStopped, match="file/logs: Not a directory"):
+        clusters.start_cluster(config, tmp_path)
+    assert not submitted.exists()
 
 
 def test_more_workers_than_are_shown_are_named(submitted, tmp_path):

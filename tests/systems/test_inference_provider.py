@@ -7,8 +7,9 @@ import types
 import pytest
 from omegaconf import OmegaConf
 
+from espnet3.components.instantiate import resolve_device
 from espnet3.errors import ConfigError
-from espnet3.systems.base.inference_provider import InferenceProvider, resolve_device
+from espnet3.systems.base.inference_provider import InferenceProvider
 
 MODELS = """
 class Plain:

@@ -270,14 +270,13 @@ def test_contract_is_refused_by_name(conf, run):
 
 
 def test_stages_not_built_are_refused_before_anything_starts(conf, run):
-    outcome = run(Toy, "--stages", "create_dataset", "collect_stats", "train", *T, *A, *M)
+    outcome = run(Toy, "--stages", "create_dataset", "train", *T, *A, *M)
     assert outcome.status == 2
     assert "train is not built yet" in outcome.err
-    assert "collect_stats is not built yet" in outcome.err
     assert Toy.calls == []
 
 
-def test_all_is_every_stage_that_is_built(conf, run):
+def test_all_is_every_stage_that_is_built_and_has_something_to_do(conf, run):
     assert run(Toy, *T, *A, *M).status == 0
     assert [stage for stage, _ in Toy.calls] == ["create_dataset", "infer", "measure", "report"]
 
@@ -290,6 +289,12 @@ def test_overriding_a_stage_that_is_not_built_makes_it_one_that_is(conf, run):
     argv = ("--stages", "train", *T, "+training.model={_target_: builtins.dict}")
     assert run(Trainer, *argv).status == 0
     assert Toy.calls == [("train", {})]
+
+
+def test_another_tag_is_another_directory(conf, run):
+    """Else the results of two experiments would lie on top of each other."""
+    assert infer(run)["inference_dir"].endswith("exp/train_big/decode")
+    assert infer(run, "+inference.exp_tag=mine")["inference_dir"].endswith("exp/mine/decode")
 
 
 def test_training_config_for_context_only_may_have_gaps(conf, run):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from espnet3.utils.masking import mask_argument, mask_secrets
+from espnet3.utils.masking import mask_argument, mask_secrets, mask_url
 
 
 def test_secrets_are_masked_wherever_their_text_turns_up():
@@ -57,3 +57,16 @@ def test_passwords_in_urls_and_values_of_secret_variables_are_masked(monkeypatch
 )
 def test_arguments(word, shown):
     assert mask_argument(word) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:pw@host:8/a/b?token=x&y=1#z", "https://host:8/a/b?***"),
+        ("https://host/a", "https://host/a"),
+        ("file:///a/b", "file:///a/b"),
+        ("http://[broken", "***"),
+    ],
+)
+def test_urls(url, shown):
+    assert mask_url(url) == shown

@@ -1,160 +1,252 @@
-"""Downloading many files: each is checked, resumed where it stopped, and named when it fails."""
+"""Download many files, each checked, resumed and retried on its own."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
-import re
-import urllib.parse
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import asdict
+from functools import partial
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from espnet3.components.data.fetch import Retries, fetch
-from espnet3.components.data.file_runs import ResultGone, run_over_files
-from espnet3.errors import ConfigError
+from espnet3.components.data.download_targets import PART, RUN, Target, as_targets, digest_of
+from espnet3.components.data.http_fetch import HttpFetch, Patience, Version, check_urllib3
+from espnet3.components.data.part_file import opened_alone
+from espnet3.components.data.restartable import Records, run_by_records
+from espnet3.errors import DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
 from espnet3.parallel.env_provider import EnvironmentProvider
-from espnet3.parallel.results import read_results
+
+logger = logging.getLogger(__name__)
 
 STEP = "download"
-_HEX_DIGITS = {"sha256": 64, "md5": 32}
-
-
-@dataclass(frozen=True)
-class Target:
-    """One file to be fetched.
-
-    Attributes:
-        url: ``http(s)://``, ``file://``, or the path of a file.
-        path: Where it goes, below ``out_dir``; by default the last part of the URL.
-        sha256: Its checksum in hexadecimal digits, if known.
-        md5: Likewise.
-        size: Bytes, if known.
-    """
-
-    url: str
-    path: str = ""
-    sha256: str | None = None
-    md5: str | None = None
-    size: int | None = None
-
-    def checked(self) -> Target:
-        """Return it with a path.
-
-        Raises:
-            ConfigError: The path leaves the directory, or a checksum cannot be one.
-        """
-        path = self.path or _last_part(self.url)
-        parts = PurePosixPath(path).parts
-        if not parts or os.path.isabs(path) or ".." in parts:
-            raise ConfigError(f"{self.url}: path {path!r} is none below the directory")
-        for kind, n_digits in _HEX_DIGITS.items():
-            digest = getattr(self, kind)
-            if digest and not re.fullmatch(f"[0-9a-fA-F]{{{n_digits}}}", digest):
-                raise ConfigError(f"{path}: {kind} is {n_digits} hexadecimal digits: {digest!r}")
-        return Target(self.url, str(PurePosixPath(*parts)), self.sha256, self.md5, self.size)
 
 
 def download(
-    targets: Iterable[Target | str],
-    out_dir: str | os.PathLike[str],
+    targets: Iterable[Target | Mapping[str, Any]],
+    out_dir: str | Path,
     *,
-    retries: Retries | None = None,
+    retries: int = 5,
+    backoff: float = 1.0,
+    timeout: float = 60.0,
 ) -> list[Path]:
-    """Fetch files, each under a temporary name until it is whole and its checksum is right.
+    """Download what is not there yet, as many files at a time as there are workers.
 
-    It runs where `set_parallel` or a session says: as many files at a time as workers, one by
-    default, which is polite to a server. Half a file is gone on with, if the server can do that and
-    still has the same file. What is already there with the right size and checksum is kept.
+    A file gets its name when it is whole and has the size and checksums that its target names;
+    until then it is ``<path>.part``, with which the next call goes on. One that is there already is
+    left alone if it has the target's checksums (or its size, if there are none), or if a former
+    call has downloaded it and it has not changed since.
 
     Args:
-        targets: What to fetch, or plain URLs.
-        out_dir: Where to; the run is kept in ``run/download``.
-        retries: How often and how patiently a request is repeated.
+        targets: What goes where: `Target` or mappings with ``url`` (http, https, file, or a path),
+            ``path`` below ``out_dir``, and ``sha256``, ``md5`` and ``size`` as far as known.
+        out_dir: Holds the files, and the run in ``run/download``.
+        retries: Attempts at a file after the first one that are in a row without progress.
+        backoff: Seconds to wait before the second of them, doubled for each after it. A server
+            that says how long to wait is obeyed.
+        timeout: Seconds without a byte after which a connection is given up.
 
     Returns:
-        The files, in the order of the targets.
+        The files, in the order of the targets; without those that ``on_error: skip`` left out.
 
     Raises:
-        ConfigError: A target cannot be one, or two have the same path.
-        RunFailed: Some could not be fetched; the others are there.
+        ConfigError: A target cannot be used, or urllib3 is missing; nothing was started.
+        RunFailed: Files failed; it names them by their paths. All others are there.
     """
-    out = Path(out_dir).absolute()
-    given = [(t if isinstance(t, Target) else Target(t)).checked() for t in targets]
-    paths = [out / target.path for target in given]
-    if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
-        raise ConfigError(f"{twice}: two targets have this path")
-    items = [[t.path, t.sha256, t.md5, t.size] for t in given]
-    provider = DownloadProvider(out, {t.path: t.url for t in given}, retries)
-    runner = DownloadRunner(provider, output_dir=out / "run", shard_subdir=STEP)
-    run_over_files(runner, items)
-    return paths
+    wanted = as_targets(targets)
+    provider = DownloadProvider(wanted, out_dir, Patience(retries, backoff, timeout))
+    runner = DownloadRunner(provider, output_dir=Path(out_dir) / RUN, shard_subdir=STEP)
+    files = provider.files()
+    done = run_by_records(runner, [target.path for target in wanted], files.is_recorded)
+    return [Path(out_dir) / path for path in done]
 
 
 class DownloadProvider(EnvironmentProvider):
-    """What `DownloadRunner` needs.
+    """Gives `DownloadRunner` the targets.
 
     Args:
-        out_dir: Where files go.
-        urls: By path below it.
-        retries: How patient it is.
+        targets: As for `download`.
+        out_dir: Holds the files.
+        patience: How often and how long to try.
     """
 
     def __init__(
-        self, out_dir: str | os.PathLike[str], urls: Mapping[str, str], retries: Retries | None
+        self,
+        targets: Iterable[Target | Mapping[str, Any]],
+        out_dir: str | Path,
+        patience: Patience | None = None,
     ) -> None:
-        super().__init__({"output_dir": str(Path(out_dir).absolute())})
-        self.urls, self.retries = dict(urls), retries or Retries()
+        # Not in a config, which would be written down: URLs may hold secrets.
+        super().__init__()
+        self.targets: Sequence[Target] = as_targets(targets)
+        self._arguments = (self.targets, Path(out_dir).absolute(), patience or Patience())
+        if any(target.source is None for target in self.targets):
+            check_urllib3()
 
     def build_env_local(self) -> dict[str, Any]:
-        """Return ``out_dir`` (absolute), ``urls`` and ``retries``."""
-        out = Path(self.config["output_dir"])
-        return {"out_dir": out, "urls": self.urls, "retries": self.retries}
+        """Build ``files``, which fetches by path."""
+        return {"files": self.files()}
+
+    def files(self) -> DownloadedFiles:
+        """Give what fetches a target, or tells whether it is there."""
+        return DownloadedFiles(*self._arguments)
 
 
 class DownloadRunner(BaseRunner):
-    """Fetches ``[path, sha256, md5, size]`` items; see `download`."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.name_of = lambda item: str(item[0])
+    """Downloads targets, each named by its path; results are the paths."""
 
     @staticmethod
-    def forward(
-        idx: Sequence[Any], out_dir: Path, urls: Mapping[str, str], retries: Retries
-    ) -> dict[str, Any]:
-        """Fetch one file.
+    def forward(idx: str, files: DownloadedFiles) -> str:
+        """Download one file if it is not there."""
+        files.fetch(idx)
+        return idx
+
+    def identity(self) -> dict[str, Any]:
+        """Name the runner, and the targets by a digest without the secrets of their URLs."""
+        return {**super().identity(), "targets": digest_of(self.provider.targets)}
+
+
+class DownloadedFiles:
+    """Targets in their directory: which are there, and how those that are not get there.
+
+    Args:
+        targets: Checked.
+        out_dir: Absolute.
+        patience: How often and how long to try.
+    """
+
+    def __init__(self, targets: Sequence[Target], out_dir: Path, patience: Patience) -> None:
+        self.out_dir = out_dir
+        self._targets = {target.path: target for target in targets}
+        self._records = Records(out_dir / RUN / "downloaded")
+        self._patience = patience
+
+    def is_recorded(self, path: str) -> bool:
+        """Tell whether a target is there as it was when it was found to be right."""
+        record, target = self._records.read(path), self._targets[path]
+        known = record.get("checksums", {})
+        right = all(known.get(name) == value for name, value in target.checksums.items())
+        same = target.checksums or target.size is not None or _is_of(record, target)
+        return bool(right and same and _has_size(target, record) and self._is_as(path, record))
+
+    def fetch(self, path: str) -> None:
+        """Make sure that a target is there.
 
         Raises:
-            DataError: It could not be fetched, or is not what was announced.
+            DataError: It could not be had, or is not what it should be.
         """
-        path, sha256, md5, size = idx
-        checksums = {"sha256": sha256, "md5": md5}
-        known = {kind: digest.lower() for kind, digest in checksums.items() if digest}
-        target = out_dir / path
-        fetch(urls[path], target, known, size, retries)
-        durable.fsync_path(target)
-        durable.fsync_path(target.parent)
-        return {"path": path, "bytes": target.stat().st_size}
+        if self.is_recorded(path):
+            return
+        target, file = self._targets[path], self.out_dir / path
+        if self._is_right_already(target, file):
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part_path = file.with_name(file.name + PART)
+        with opened_alone(part_path, self._patience.timeout) as part:
+            if self.is_recorded(path):  # another process was at it until now
+                return
+            logger.info("%s: fetching %s", path, target.shown)
+            resumed = self._fill(part, target)
+            problem = _problem(part, target)
+            if problem and resumed:
+                logger.warning("%s: %s; fetching all of it again", path, problem)
+                part.truncate(0)
+                self._fill(part, target)
+                problem = _problem(part, target)
+            if problem:
+                part.truncate(0)
+                raise DataError(f"{path}: {target.shown}: {problem}")
+            os.fsync(part.fileno())
+            self._record(target, os.fstat(part.fileno()))
+            os.replace(part_path, file)
+            durable.fsync_path(file.parent)
 
-    def merge(self, shard_dirs: list[Path]) -> list[dict[str, Any]]:
-        """Return ``path`` and ``bytes`` of each.
+    def _fill(self, part: BinaryIO, target: Target) -> bool:
+        """Bring a target's content into a file; tell whether what was there was gone on with."""
+        if target.source is not None:
+            part.truncate(0)
+            part.seek(0)
+            try:
+                with target.source.open("rb") as source:
+                    shutil.copyfileobj(source, part, 1 << 20)
+            except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+                raise DataError(f"{target.path}: {target.source}: {error.strerror}") from None
+            part.flush()
+            return False
+        record = self._records.read(target.path)
+        version = Version()
+        if _is_of(record, target):
+            version = Version(**record["version"])
+        else:
+            part.truncate(0)
+        begin = partial(self._begin, target)
+        checked = bool(target.checksums)
+        fetch = HttpFetch(target.url, part, version, begin, self._patience, checked=checked)
+        try:
+            fetch.run()
+        except DataError as error:
+            raise DataError(f"{target.path}: {error}") from None
+        return fetch.resumed
 
-        Raises:
-            ResultGone: A file that was fetched is not there any more.
-        """
-        files = read_results(shard_dirs)
-        for file in files:
-            path = Path(self.provider.config["output_dir"]) / file["path"]
-            if not path.is_file() or path.stat().st_size != file["bytes"]:
-                raise ResultGone(f"{path} was fetched, and is gone or has changed")
-        return files
+    def _begin(self, target: Target, version: Version) -> None:
+        record = {"resource": target.resource, "url": target.shown, "version": asdict(version)}
+        self._records.write(target.path, record)
+
+    def _record(self, target: Target, stat: os.stat_result) -> None:
+        # Before the file has its name: it keeps size and time when it gets it.
+        old = self._records.read(target.path)
+        self._records.write(
+            target.path,
+            {
+                "resource": target.resource,
+                "url": target.shown,
+                "version": old["version"] if _is_of(old, target) else asdict(Version()),
+                "size": stat.st_size,
+                "mtime_ns": stat.st_mtime_ns,
+                "checksums": target.checksums,
+            },
+        )
+
+    def _is_as(self, path: str, record: dict[str, Any]) -> bool:
+        try:
+            stat = os.stat(self.out_dir / path)
+        except OSError:
+            return False
+        return (stat.st_size, stat.st_mtime_ns) == (record.get("size"), record.get("mtime_ns"))
+
+    def _is_right_already(self, target: Target, file: Path) -> bool:
+        """Whether a file that was not recorded is the right one; then it is recorded."""
+        if not (target.checksums or target.size is not None) or not file.is_file():
+            return False
+        with file.open("rb") as f:
+            if _problem(f, target):
+                logger.info("%s is there, but not what it should be", file)
+                return False
+            self._record(target, os.fstat(f.fileno()))
+        return True
 
 
-def _last_part(url: str) -> str:
-    if "://" not in url:
-        return Path(url).name
-    return urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2])
+def _is_of(record: Mapping[str, Any], target: Target) -> bool:
+    return record.get("resource") == target.resource
+
+
+def _has_size(target: Target, record: Mapping[str, Any]) -> bool:
+    return target.size in (None, record.get("size"))
+
+
+def _problem(file: BufferedIOBase, target: Target) -> str:
+    """What is wrong with a target's content; "" if nothing is."""
+    size = file.seek(0, os.SEEK_END)
+    if target.size not in (None, size):
+        return f"it has {size} bytes, not {target.size}"
+    for name, expected in target.checksums.items():
+        file.seek(0)
+        found = hashlib.file_digest(file, name).hexdigest()
+        if found != expected:
+            return f"its {name} is {found}, not {expected}"
+    return ""

@@ -1,279 +1,268 @@
-"""Unpacking archives: whole or not at all, and nothing outside the directory."""
+"""Unpack archives, none of which can write outside of its directory."""
 
 from __future__ import annotations
 
-import json
-import lzma
+import glob
+import logging
 import os
-import posixpath
-import re
 import shutil
-import stat
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from espnet3.components.data.file_runs import ResultGone, run_over_files
+from espnet3.components.data.archive_members import Member, members, readable, suffix_of
+from espnet3.components.data.download_targets import RUN
+from espnet3.components.data.restartable import Records, run_by_records
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
+from espnet3.parallel.engine.identity import stamp
 from espnet3.parallel.env_provider import EnvironmentProvider
-from espnet3.parallel.results import read_results
+
+logger = logging.getLogger(__name__)
 
 STEP = "extract"
-MARKER = ".extracted.json"
-"""In every directory that was made here: from which archive."""
-
-_SUFFIX = re.compile(r"\.(tar(\.(gz|xz|bz2|zst))?|tgz|txz|tbz2?|zip)$", re.IGNORECASE)
-_DAMAGED: tuple[type[Exception], ...] = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(EOFError, RuntimeError, OSError),
-)
 
 
-class _Member(NamedTuple):
-    """An entry of an archive; `link` is the target of a link, `content` opens a file."""
+def extract(archives: Iterable[str | Path], out_dir: str | Path) -> list[Path]:
+    """Unpack each archive into a directory of its own, as many at a time as there are workers.
 
-    name: str
-    kind: str
-    size: int = 0
-    mode: int = 0o644
-    link: str = ""
-    content: Any = None
-
-
-def extract_archive(archive: str | os.PathLike[str], directory: str | os.PathLike[str]) -> Path:
-    """Unpack one archive, tar (plain, gz, xz, bz2; zst from Python 3.14 on) or zip.
-
-    It is unpacked beside `directory`, which gets its name when all is there. A directory that was
-    unpacked from this archive before (by size and time) is left as it is, one from another archive
-    is replaced. Owners are not restored, and of the permissions only whether a file is executable.
+    ``<anywhere>/train.tar.gz`` becomes ``<out_dir>/train/``. A directory gets its name when it is
+    whole. One that this has made from the same archive (by size and time) is left alone; one made
+    from an archive that has changed since is replaced.
 
     Args:
-        archive: The file.
-        directory: Where to; made. One that is there and was not made here is refused.
+        archives: tar (also with gz, bz2, xz, and from Python 3.14 on zst) and zip.
+        out_dir: Holds the directories, and the run in ``run/extract``.
 
     Returns:
-        The directory.
+        The directories, in the order of the archives; without those that ``on_error: skip`` left
+        out.
 
     Raises:
-        DataError: The archive cannot be read or is cut short; a member would lie outside the
-            directory, is a link to outside, or neither file, directory nor link; or `directory`
-            is somebody's own. Nothing was changed.
+        ConfigError: A format is not known, or two archives have one name; nothing was started.
+        RunFailed: Archives failed; it names them and the members that were refused.
     """
-    source, target = Path(archive), Path(directory)
-    try:
-        found = source.stat()
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror}") from error
-    made_of = {"archive": source.name, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
-    if target.exists() and _is_made_of(target, made_of):
-        return target
-    temporary = target.with_name(f".{target.name}.extracting")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        _unpack(source, temporary)
-        (temporary / MARKER).write_text(json.dumps(made_of) + "\n", encoding="utf-8")
-        durable.fsync_tree(temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    durable.fsync_path(target.parent)
-    return target
+    provider = ExtractProvider(archives, out_dir)
+    runner = ExtractRunner(provider, output_dir=Path(out_dir) / RUN, shard_subdir=STEP)
+    unpacked = provider.unpacked()
+    done = run_by_records(runner, list(provider.archives), unpacked.is_recorded)
+    return [Path(out_dir) / name for name in done]
 
 
-def extract(
-    archives: Iterable[str | os.PathLike[str]], out_dir: str | os.PathLike[str]
-) -> list[Path]:
-    """Unpack archives, each into a directory with its name (less ``.tar.gz`` and the like).
+def extract_archive(archive: str | Path, to: str | Path) -> None:
+    """Unpack one archive into a directory, which gets its name when it is whole.
 
-    It runs where `set_parallel` or a session says; a worker unpacks one archive at a time.
+    Refused are members that would be outside of it: absolute names, ``..``, links that lead out,
+    and anything below a link; also devices and pipes, and two members of one name. Kept are
+    content, times and who may execute; everything else is as for new files.
 
     Args:
-        archives: The files.
-        out_dir: Gets the directories, and the run in ``run/extract``.
-
-    Returns:
-        The directories, in the order of the archives.
+        archive: tar or zip, see `extract`.
+        to: Must not be there, or be empty.
 
     Raises:
-        ConfigError: Two archives would be unpacked into the same directory.
-        RunFailed: Some could not be unpacked; the others are there.
+        ConfigError: No format is known by the archive's name.
+        DataError: A member is refused, the archive is damaged, or ``to`` is there; nothing is left.
+        OSError: The archive cannot be read, or the disk not be written.
     """
-    out, given = Path(out_dir).absolute(), [os.path.abspath(archive) for archive in archives]
-    names = [_SUFFIX.sub("", os.path.basename(path)) for path in given]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"two archives would be unpacked into {out / twice}")
-    provider = ExtractProvider(out)
-    runner = ExtractRunner(provider, output_dir=out / "run", shard_subdir=STEP)
-    # What an archive is, by size and time, is part of the item: a changed one is unpacked again.
-    run_over_files(runner, [[n, path, _stamp(path)] for n, path in zip(names, given, strict=True)])
-    return [out / name for name in names]
+    archive, to = Path(archive), Path(to)
+    suffix_of(archive)
+    _check_free(to)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(to) as directory:
+        unpacking = _Unpacking(archive, directory)
+        for member in members(archive, directory):
+            with readable(f"{archive}: {member.name!r}"):
+                unpacking.put(member)
+        durable.fsync_tree(directory)
+        directory.rename(to)
+    durable.fsync_path(to.parent)
 
 
 class ExtractProvider(EnvironmentProvider):
-    """Tells `ExtractRunner` where directories go."""
+    """Gives `ExtractRunner` the archives.
 
-    def __init__(self, out_dir: str | os.PathLike[str]) -> None:
-        super().__init__({"output_dir": str(Path(out_dir).absolute())})
+    Args:
+        archives: As for `extract`.
+        out_dir: Holds the directories.
+
+    Raises:
+        ConfigError: As for `extract`.
+    """
+
+    def __init__(self, archives: Iterable[str | Path], out_dir: str | Path) -> None:
+        super().__init__()
+        self.archives: dict[str, Path] = {}
+        """By the name of their directory."""
+        for archive in map(Path, archives):
+            name = archive.name.removesuffix(suffix_of(archive))
+            other = self.archives.setdefault(name, archive.absolute())
+            if name in (RUN, "", ".", ".."):
+                raise ConfigError(f"{archive} cannot be unpacked to {out_dir}/{name}; rename it")
+            if other != archive.absolute():
+                raise ConfigError(f"{other} and {archive} would both be unpacked to {name}/")
+        self._out_dir = Path(out_dir).absolute()
 
     def build_env_local(self) -> dict[str, Any]:
-        """Return ``out_dir`` (absolute)."""
-        return {"out_dir": Path(self.config["output_dir"])}
+        """Build ``unpacked``, which unpacks by name."""
+        return {"unpacked": self.unpacked()}
+
+    def unpacked(self) -> UnpackedArchives:
+        """Give what unpacks an archive, or tells whether it is unpacked."""
+        return UnpackedArchives(self.archives, self._out_dir)
 
 
 class ExtractRunner(BaseRunner):
-    """Unpacks ``[directory, archive, stamp]`` items; see `extract`."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.name_of = lambda item: str(item[0])
+    """Unpacks archives, each named by its directory; results are the names."""
 
     @staticmethod
-    def forward(idx: Sequence[Any], out_dir: Path) -> str:
-        """Unpack one archive."""
-        name, archive, _ = idx
-        extract_archive(archive, out_dir / name)
-        return str(name)
+    def forward(idx: str, unpacked: UnpackedArchives) -> str:
+        """Unpack one archive if that is not done."""
+        unpacked.unpack(idx)
+        return idx
 
-    def merge(self, shard_dirs: list[Path]) -> list[str]:
-        """Return the names of the directories.
+    def identity(self) -> dict[str, Any]:
+        """Name the runner, and the archives by size and time."""
+        stamps = {name: stamp(path) for name, path in self.provider.archives.items()}
+        return {**super().identity(), "archives": stamps}
+
+
+class UnpackedArchives:
+    """Archives and their directories: which are whole, and how the others become so.
+
+    Args:
+        archives: By the name of their directory.
+        out_dir: Absolute.
+    """
+
+    def __init__(self, archives: dict[str, Path], out_dir: Path) -> None:
+        self.out_dir = out_dir
+        self._archives = archives
+        self._records = Records(out_dir / RUN / "extracted")
+
+    def is_recorded(self, name: str) -> bool:
+        """Tell whether an archive's directory was made from it as it is now."""
+        made_from = self._records.read(name).get("archive")
+        same = made_from == stamp(self._archives[name])
+        return same and made_from != "" and (self.out_dir / name).is_dir()
+
+    def unpack(self, name: str) -> None:
+        """Make sure that an archive is unpacked.
 
         Raises:
-            ResultGone: One is not there any more.
+            DataError: As for `extract_archive`; also if the directory is there and not from here.
         """
-        names: list[str] = read_results(shard_dirs)
-        for name in names:
-            directory = Path(self.provider.config["output_dir"]) / name
-            if not (directory / MARKER).is_file():
-                raise ResultGone(f"{directory} was unpacked, and is gone")
-        return names
+        if self.is_recorded(name):
+            return
+        archive, to = self._archives[name], self.out_dir / name
+        made_from = stamp(archive)
+        if not made_from:
+            raise DataError(f"{archive} is not there")
+        if self._records.read(name):
+            shutil.rmtree(to, ignore_errors=True)
+        _check_free(to)
+        # Before the directory is there: half of one never has the name.
+        self._records.write(name, {"archive": made_from})
+        logger.info("unpacking %s to %s", archive, to)
+        extract_archive(archive, to)
 
 
-def _stamp(path: str) -> list[int]:
+class _Unpacking:
+    """Puts members of one archive into a directory that nobody else writes."""
+
+    def __init__(self, archive: Path, directory: Path) -> None:
+        self._archive, self._directory = archive, directory
+        self._made: dict[PurePosixPath, str] = {PurePosixPath("."): "directory"}
+
+    def put(self, member: Member) -> None:
+        """Put one member where it belongs.
+
+        Raises:
+            DataError: It is refused.
+        """
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or "\0" in member.name:
+            self._refuse(member, "it would be outside of the directory")
+        if member.kind == "directory":
+            self._make_directory(member, path)
+            return
+        self._make_directory(member, path.parent)
+        if path in self._made:
+            self._refuse(member, "there are two of this name")
+        at = self._directory / path
+        try:
+            self._make(member, path, at)
+        except FileExistsError:
+            self._refuse(member, "this file system takes its name for that of another member")
+        self._made[path] = member.kind
+
+    def _make(self, member: Member, path: PurePosixPath, at: Path) -> None:
+        if member.kind == "symlink":
+            if not _stays_inside(path, member.target):
+                self._refuse(member, f"it is a link to {member.target!r}, out of the directory")
+            at.symlink_to(member.target)
+        elif member.kind == "hardlink":
+            source = PurePosixPath(member.target)
+            if self._made.get(source) not in ("file", "hardlink"):
+                self._refuse(member, f"it is a link to {member.target!r}, no file before it")
+            os.link(self._directory / source, at)
+        elif member.content is None:
+            self._refuse(member, "it is a device, a pipe or something else that is no data")
+        else:
+            with at.open("xb") as file:
+                shutil.copyfileobj(member.content, file, 1 << 20)
+            if member.executable:
+                at.chmod(at.stat().st_mode | 0o100)
+            if member.mtime is not None:
+                with suppress(OverflowError, OSError):  # a year that the file system has not
+                    os.utime(at, (member.mtime, member.mtime))
+
+    def _make_directory(self, member: Member, path: PurePosixPath) -> None:
+        for part in [*reversed(path.parents), path]:
+            kind = self._made.get(part)
+            if kind is None:
+                try:
+                    (self._directory / part).mkdir()
+                except FileExistsError:
+                    self._refuse(member, f"this file system takes {part} for another member")
+                self._made[part] = "directory"
+            elif kind != "directory":
+                self._refuse(member, f"{part} is no directory but a {kind} before it")
+
+    def _refuse(self, member: Member, why: str) -> None:
+        raise DataError(f"{self._archive}: {member.name!r} is refused: {why}")
+
+
+def _stays_inside(link: PurePosixPath, target: str) -> bool:
+    """Whether a symbolic link leads to something in its tree.
+
+    Nothing is ever put below a link, so its `..` count from where it stands; after a name they
+    would count from wherever that leads.
+    """
+    parts = PurePosixPath(target).parts
+    ups = next((i for i, part in enumerate(parts) if part != ".."), len(parts))
+    leads_up = ups > len(link.parent.parts) or ".." in parts[ups:]
+    return not leads_up and not PurePosixPath(target).is_absolute() and "\0" not in target
+
+
+def _check_free(to: Path) -> None:
+    if os.path.lexists(to) and not (to.is_dir() and not any(to.iterdir())):
+        raise DataError(f"{to} is there, and was not unpacked from this archive; move it away")
+
+
+@contextmanager
+def _temporary(to: Path) -> Iterator[Path]:
+    """A directory beside ``to``; it is gone at the end unless it was renamed."""
+    prefix = f".{to.name}."
+    for leftover in to.parent.glob(f"{glob.escape(prefix)}*.tmp"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    private = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=to.parent))
     try:
-        found = os.stat(path)
-    except OSError:
-        return []  # the worker says what is wrong
-    return [found.st_size, found.st_mtime_ns]
-
-
-def _is_made_of(target: Path, made_of: dict[str, Any]) -> bool:
-    try:
-        return bool(json.loads((target / MARKER).read_bytes()) == made_of)
-    except (OSError, ValueError) as error:
-        if target.is_dir() and not any(target.iterdir()):
-            return False
-        raise DataError(
-            f"{target} is there already, and was not unpacked here; move it away"
-        ) from error
-
-
-def _unpack(source: Path, directory: Path) -> None:
-    # Links come last, so that nothing is ever written through one.
-    links: list[_Member] = []
-    try:
-        for member in _members(source):
-            _check_inside(source, member.name, member.name)
-            path = directory / member.name
-            if member.kind == "directory":
-                path.mkdir(parents=True, exist_ok=True)
-            elif member.kind == "file":
-                _write(source, member, path)
-            elif member.kind in ("symbolic link", "hard link"):
-                links.append(member)
-            else:
-                raise DataError(f"{source}: {member.name!r} is a {member.kind}, no file")
-    except _DAMAGED as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault
-        raise DataError(f"{source}: no archive that can be read, or damaged: {error}") from error
-    links.sort(key=lambda link: link.kind)  # hard links first
-    for member in links:
-        _link(source, member, directory)
-    root = os.path.join(os.path.realpath(directory), "")
-    for member in links:  # one link may lead over another
-        if not os.path.join(os.path.realpath(directory / member.name), "").startswith(root):
-            raise DataError(f"{source}: {member.name!r} links to {member.link!r}, outside")
-
-
-def _members(source: Path) -> Iterator[_Member]:
-    try:
-        tar = tarfile.open(source)  # noqa: SIM115
-    except tarfile.ReadError:
-        if not zipfile.is_zipfile(source):
-            raise
-        with zipfile.ZipFile(source) as archive:
-            for info in archive.infolist():
-                yield _zip_member(archive, info)
-        return
-    with tar:
-        for entry in tar:
-            kind = _tar_kind(entry)
-            content = tar.extractfile(entry) if kind == "file" else None
-            yield _Member(entry.name, kind, entry.size, entry.mode, entry.linkname, content)
-
-
-def _tar_kind(entry: tarfile.TarInfo) -> str:
-    kinds = {"file": entry.isfile(), "directory": entry.isdir(), "symbolic link": entry.issym()}
-    kinds |= {"hard link": entry.islnk(), "device": entry.isdev()}
-    return next((kind for kind, is_it in kinds.items() if is_it), "special file")
-
-
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
-    mode = info.external_attr >> 16
-    if info.is_dir():
-        return _Member(info.filename, "directory")
-    if stat.S_ISLNK(mode):
-        return _Member(info.filename, "symbolic link", link=os.fsdecode(archive.read(info)))
-    return _Member(info.filename, "file", info.file_size, mode, content=archive.open(info))
-
-
-def _check_inside(source: Path, path: str, member: str) -> None:
-    """Refuse what leaves the directory, by its text alone: no link is there to follow yet."""
-    parts = path.replace("\\", "/").split("/")
-    if path.startswith(("/", "\\")) or ".." in parts or "\0" in path:
-        raise DataError(f"{source}: {member!r} would leave the directory")
-
-
-def _folders(member: _Member) -> tuple[str, ...]:
-    return Path(member.name).parts[:-1]
-
-
-def _write(source: Path, member: _Member, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content: IO[bytes] = member.content
-    with content, path.open("wb") as file:
-        shutil.copyfileobj(content, file, 1 << 20)
-        if file.tell() != member.size:
-            raise DataError(f"{source}: {member.name!r} is cut short")
-    if member.mode & 0o100:
-        path.chmod(path.stat().st_mode | 0o111)
-
-
-def _link(source: Path, member: _Member, directory: Path) -> None:
-    path = directory / member.name
-    if os.path.realpath(path.parent) != os.path.join(
-        os.path.realpath(directory), *_folders(member)
-    ):
-        raise DataError(f"{source}: {member.name!r} lies behind a link")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() or path.is_symlink():
-        raise DataError(f"{source}: {member.name!r} comes twice")
-    if member.kind == "hard link":
-        _check_inside(source, member.link, member.name)
-        linked = directory / member.link
-        if not linked.is_file() or linked.is_symlink():
-            raise DataError(f"{source}: {member.name!r} links to no file: {member.link!r}")
-        os.link(linked, path)
-        return
-    inside = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.link))
-    if member.link.startswith("/") or inside.split("/")[0] == "..":
-        raise DataError(f"{source}: {member.name!r} links to {member.link!r}, outside")
-    path.symlink_to(member.link)
+        directory = private / to.name
+        directory.mkdir()
+        yield directory
+    finally:
+        shutil.rmtree(private, ignore_errors=True)

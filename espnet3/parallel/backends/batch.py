@@ -23,6 +23,7 @@ from espnet3.parallel.backends.schedulers import SCHEDULERS
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.credentials import KeyFiles
+from espnet3.parallel.engine.disk import explained
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +35,21 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
 
     Raises:
         ConfigError: if options are wrong, no node is large enough, or this host cannot submit jobs.
-        RunStopped: if the scheduler refuses the jobs, in its own words.
+        RunStopped: if the scheduler refuses the jobs, in its own words, or logs cannot be written.
     """
     env = config.env
     check_commands(env)
     given = job_options(env, config.options, logs)
+    given["scheduler_options"] = listening(
+        given.get("scheduler_options", {}), given.get("interface"), config.secure
+    )
+    job_logs = Path(given["log_directory"])
+    with explained(job_logs):
+        job_logs.mkdir(parents=True, exist_ok=True)
     submissions = Submissions()
     # Workers write into the run directory, so they see what is there.
     place = Path(given.pop("shared_temp_directory", logs))
     keys = KeyFiles(place) if config.secure else None
-    given["scheduler_options"] = listening(
-        given.get("scheduler_options", {}), given.get("interface"), config.secure
-    )
     given.setdefault("silence_logs", logging.CRITICAL)
     if keys is not None:
         given |= {"security": keys.credentials.security(), "protocol": "tls"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from espnet3.parallel.backends.job import job_class
@@ -20,12 +21,15 @@ def job_script(env: str, options: Mapping[str, Any], logs: Path, secure: bool = 
     """
     given = job_options(env, options, logs)
     place = Path(given.pop("shared_temp_directory", logs))
+    job_logs = given["log_directory"]
     for key in ("scheduler_options", "silence_logs"):
         given.pop(key, None)
     if secure:
         given |= {"security": KeyFiles.stand_in(place).security(), "protocol": "tls"}
-    job = job_class(env, None)(driver_address(secure), f"{env}-0", **given)
-    script: str = job.job_script()
+    with TemporaryDirectory() as stand_in:  # Dask's class makes the directory that it is given
+        given["log_directory"] = stand_in
+        job = job_class(env, None)(driver_address(secure), f"{env}-0", **given)
+        script: str = job.job_script().replace(stand_in, str(job_logs))
     check_size(env, script)
     return script
 

@@ -43,6 +43,18 @@ OURS: dict[str, str] = {
 """Options of the cluster classes that are refused, and why."""
 
 
+MEANT = {"partition": "queue", "time": "walltime", "gres": "job_extra_directives"}
+"""What schedulers call things that are options by another name."""
+
+LISTS = (
+    "worker_extra_args",
+    "job_script_prologue",
+    "job_extra_directives",
+    "job_directives_skip",
+)
+LEAST_MEMORY = 1_000_000  # bytes; less is an amount whose unit was forgotten
+
+
 def cluster_class(env: str) -> Any:
     """The class of dask-jobqueue, without what importing it does to Ctrl-C."""
     if "dask_jobqueue" not in sys.modules:
@@ -81,13 +93,20 @@ def option_problems(env: str, options: Mapping[str, Any]) -> list[str]:
         if key in OURS:
             problems.append(f"{name}: {OURS[key]}")
         elif key not in valid:
-            problems.append(f"{name}: {cls} has no such option; {nearest(key, valid)}")
+            meant = MEANT.get(key)
+            hint = f"did you mean {meant}?" if meant in valid else nearest(key, valid)
+            problems.append(f"{name}: {cls} has no such option; {hint}")
         elif key == "processes" and value != 1:
             problems.append(f"{name}: one job is one worker; raise parallel.n_workers instead")
         elif key == "cores" and (type(value) is not int or value < 1):
             problems.append(f"{name}: must be a whole number, 1 or more, not {shown(value)}")
-        elif key in ("worker_extra_args", "job_script_prologue") and not isinstance(value, list):
-            problems.append(f"{name}: must be a list of texts, not {shown(value)}")
+        elif key in LISTS and value is not None and not isinstance(value, _kind(env, key)):
+            kind = "list of texts" if _kind(env, key) is list else "block of keys"
+            problems.append(f"{name}: must be a {kind}, not {shown(value)}")
+        elif key == "scheduler_options" and value is not None and not isinstance(value, Mapping):
+            problems.append(f"{name}: must be a block of keys, not {shown(value)}")
+        elif key == "memory" and value is not None:
+            problems += _memory_problem(value)
         elif key == "walltime" and value is not None:
             problems += _walltime_problem(env, value)
         elif key == "log_directory" and any(c.isspace() for c in str(value)):
@@ -97,6 +116,24 @@ def option_problems(env: str, options: Mapping[str, Any]) -> list[str]:
             "parallel.options.memory: is not set; it is what one job may use, as in `memory: 4GB`"
         )
     return problems
+
+
+def _kind(env: str, key: str) -> type:
+    return dict if env == "htcondor" and key == "job_extra_directives" else list
+
+
+def _memory_problem(value: Any) -> list[str]:
+    from dask.utils import parse_bytes
+
+    try:
+        if not isinstance(value, bool) and parse_bytes(value) >= LEAST_MEMORY:
+            return []
+    except (ValueError, TypeError, AttributeError):
+        pass
+    return [
+        f"parallel.options.memory: must be an amount with its unit, as in `memory: 4GB`, "
+        f"not {shown(value)}"
+    ]
 
 
 def _walltime_problem(env: str, value: Any) -> list[str]:

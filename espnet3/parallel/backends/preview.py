@@ -7,6 +7,7 @@ from pathlib import Path
 
 from espnet3.parallel.backends import gpus, jobqueue, kube_options, local, ssh_options
 from espnet3.parallel.backends.job_script import driver_address, job_script
+from espnet3.parallel.backends.scheduler_side import listening
 from espnet3.parallel.config import ParallelConfig, RunConfig
 from espnet3.parallel.config_check import LOCAL
 
@@ -38,7 +39,10 @@ def starts(parallel: ParallelConfig, run: RunConfig, logs: Path) -> Iterator[Sta
     """
     if parallel.env in LOCAL:
         yield _local(parallel, run)
-    elif parallel.env == "ssh":
+        return
+    options = parallel.options
+    listening(options.get("scheduler_options") or {}, options.get("interface"), parallel.secure)
+    if parallel.env == "ssh":
         yield from _ssh(parallel, logs)
     elif parallel.env == "kube":
         yield _kube(parallel, logs)

@@ -1,6 +1,7 @@
 """Looks after the jobs of a cluster: replaces those that are gone, says what is waited for."""
 
 import logging
+import math
 import re
 import signal
 import threading
@@ -23,6 +24,8 @@ LOOK_EVERY = 5.0  # seconds between two questions to the scheduler, which many u
 SUBMIT_AGAIN = 30.0  # seconds after which a refused job is submitted again
 MISSED_LIMIT = 60.0  # seconds without its worker after which a job is given up if nobody can say
 SETTLE = 2.0  # seconds that a scheduler may take to list a new job
+LATE = 30.0  # seconds after which missing workers are told of though others are there
+TELL_EVERY = 600.0  # seconds between two times
 DEAD_AT_START = 3  # so many jobs in a row that end before their worker came stop the run
 TAIL = 15  # lines of a log that are shown
 SEARCHED = 100  # lines of a log in which a scheduler may have said how the job ended
@@ -78,6 +81,7 @@ class Watch(threading.Thread):
         self._states: Mapping[str, JobState] | None = None
         self._dead_at_start = 0
         self._told: set[str] = set()
+        self._tell_at = math.inf
         self._closed = threading.Event()
         self._arrivals = _Arrivals()
         cluster.loop.add_callback(cluster.scheduler.add_plugin, self._arrivals)
@@ -150,10 +154,23 @@ class Watch(threading.Thread):
         asked = [job.job_id for job in missing if job.job_id and now - job.at > SETTLE]
         self._states = self._ask(asked) if self._ask is not None and asked else None
         again += [job for job in missing if job.job_id in asked and self._is_over(job, now)]
+        self._tell_of_those_that_are_late(now)
         for job in again:
             job.given_up = True
         if again and not self.fatal:
             self._cluster.loop.add_callback(self._fit, again)
+
+    def _tell_of_those_that_are_late(self, now: float) -> None:
+        """While some workers are there; the driver tells of it where there are none."""
+        late = self.waited_for()
+        n_there = sum(self._is_there(job) for job in list(self._submissions.jobs.values()))
+        if not late or not n_there:
+            self._tell_at = math.inf
+        elif self._tell_at == math.inf:
+            self._tell_at = now + LATE
+        elif now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY
+            logger.info("%d of %d workers are there; %s", n_there, self._n_workers, late)
 
     def _tell_of_refusal(self, words: str) -> None:
         if words not in self._told:
@@ -227,6 +244,10 @@ class Watch(threading.Thread):
         scheduler = self._cluster.scheduler
         message = ended(job.name, status, how=how)
         scheduler.loop.add_callback(scheduler.log_event, ENDED, message)
+        if state is not None and state.pending:
+            logger.warning(
+                "job %s (worker %s) is back in the queue: %s", job.job_id, job.name, state
+            )
 
     def _log_tells_of_memory(self, job: Submission) -> bool:
         said = self._out_of_memory and "\n".join(self._log(job, SEARCHED))

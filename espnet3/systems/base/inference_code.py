@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from espnet3.components.data.dataset_module import local_module, module_name
-from espnet3.parallel.code_identity import Starts, code_of, starts_of
-from espnet3.systems.base.inference_identity import (
-    as_written,
-    builds_its_own_way,
-    this_test_set,
-)
+from espnet3.components.config_identity import add_dataset_code, as_written, part_of_dataset
+from espnet3.parallel.code_identity import code_of, starts_of
+from espnet3.systems.base.inference_identity import builds_its_own_way
 
 
 def inference_code(runner: type, provider: Any) -> dict[str, str] | None:
@@ -37,7 +31,7 @@ def inference_code(runner: type, provider: Any) -> dict[str, str] | None:
     if not isinstance(config, DictConfig):
         return None
     written = as_written(config)
-    dataset = this_test_set(config, written)
+    dataset = part_of_dataset(config, written, "test", config.get("test_set"))
     if builds_its_own_way(type(provider)):
         block = written.get("dataset")
         counted = {**written, "dataset": dataset if isinstance(block, dict) else block}
@@ -48,21 +42,5 @@ def inference_code(runner: type, provider: Any) -> dict[str, str] | None:
     output_fn = params.get("output_fn_path") or written.get("output_fn")
     if isinstance(output_fn, str):
         starts.names.append(output_fn)
-    _add_dataset(starts, config, dataset.get("test"))
+    add_dataset_code(starts, config, [dataset.get("test")])
     return code_of(starts)
-
-
-def _add_dataset(starts: Starts, config: DictConfig, entry: Any) -> None:
-    data_src = entry.get("data_src") if isinstance(entry, Mapping) else None
-    if isinstance(data_src, str) and data_src.strip():
-        starts.names.append(module_name(data_src.strip()))
-        return
-    try:
-        recipe_dir = OmegaConf.select(config, "dataset.recipe_dir") or config.get("recipe_dir")
-    except OmegaConfBaseException:
-        return
-    if recipe_dir:
-        name, init = local_module(str(recipe_dir))
-        if init.is_file():
-            starts.files[name] = str(init)
-            starts.called[name] = "dataset"

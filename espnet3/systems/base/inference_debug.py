@@ -12,8 +12,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from espnet3.components.jobs import Job
 from espnet3.errors import ConfigError
-from espnet3.systems.base.inference import InferenceJob, prepare
+from espnet3.systems.base.inference import prepare
 from espnet3.systems.base.inference_config import read_config
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def shown(result: Any) -> list[str]:
     return [f"{name}: {_cut(value)}" for name, value in result.items()]
 
 
-def _with_id(job: InferenceJob, utt_id: str) -> list[FoundItem]:
+def _with_id(job: Job, utt_id: str) -> list[FoundItem]:
     name_of = job.runner.name_of
     if name_of is None:
         return []
@@ -107,7 +108,7 @@ def _with_id(job: InferenceJob, utt_id: str) -> list[FoundItem]:
     return [FoundItem(job.name, i, job.runner, utt_id) for i in positions]
 
 
-def _at(job: InferenceJob, position: int) -> list[FoundItem]:
+def _at(job: Job, position: int) -> list[FoundItem]:
     if position >= job.n_items:
         return []
     name_of = job.runner.name_of
@@ -115,7 +116,7 @@ def _at(job: InferenceJob, position: int) -> list[FoundItem]:
     return [FoundItem(job.name, position, job.runner, name)]
 
 
-def _not_found(item: str, jobs: Sequence[InferenceJob]) -> str:
+def _not_found(item: str, jobs: Sequence[Job]) -> str:
     positions = ", ".join(f"{job.name} has '#0' to '#{job.n_items - 1}'" for job in jobs)
     nameless = [job.name for job in jobs if job.runner.name_of is None]
     if item.startswith("#"):
@@ -134,7 +135,7 @@ def _not_found(item: str, jobs: Sequence[InferenceJob]) -> str:
     return text
 
 
-def _nearest(utt_id: str, jobs: Sequence[InferenceJob]) -> list[str]:
+def _nearest(utt_id: str, jobs: Sequence[Job]) -> list[str]:
     """Return the ids that hold this one, or else look like it, each with a test set."""
     home: dict[str, str] = {}
     for job in jobs:

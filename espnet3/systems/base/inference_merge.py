@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import concatenate_shard_files
 from espnet3.parallel.engine.durable import fsync_path, replacing
 from espnet3.systems.base.ark_merge import publish_ark
 from espnet3.systems.base.record_writer import FIELDS_FILE
+from espnet3.utils.unique_ids import first_repeat
 
 
 @dataclass(frozen=True)
@@ -155,17 +154,14 @@ def _check_fields(shards: Sequence[_Shard], names: Iterable[str]) -> None:
 
 def _check_ids(shards: Sequence[_Shard], field: str) -> None:
     """Refuse an utterance id that comes twice, naming both positions."""
-    # Two passes over 64-bit hashes: a set of ten million ids would take more than a gigabyte.
-    hashes = np.fromiter((hash(utt) for utt in _ids(shards, field)), dtype=np.int64)
+    repeat = first_repeat(lambda: _ids(shards, field))
     n_records = sum(shard.records for shard in shards)
-    if len(hashes) != n_records:
+    if repeat.n_ids != n_records:
         raise DataError(
-            f"{field}.scp has {len(hashes)} lines in all shards, but {n_records} were written; the "
-            f"shards in {shards[0].path.parent} have been changed"
+            f"{field}.scp has {repeat.n_ids} lines in all shards, but {n_records} were written; "
+            f"the shards in {shards[0].path.parent} have been changed"
         )
-    hashes.sort()
-    suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
-    if not suspects:
+    if repeat.utt_id is None:
         return
     offsets = [0]
     for shard in shards:
@@ -175,16 +171,11 @@ def _check_ids(shards: Sequence[_Shard], field: str) -> None:
         which = bisect_right(offsets, number) - 1
         return shards[which].first + number - offsets[which]
 
-    seen: dict[bytes, int] = {}
-    for number, utt in enumerate(_ids(shards, field)):
-        if hash(utt) in suspects:
-            if utt in seen:
-                raise DataError(
-                    f"utterance id {utt.decode()!r} comes twice, at positions "
-                    f"{position(seen[utt])} and {position(number)}; nothing was published. Give "
-                    "every utterance an id of its own and decode again with resume: false."
-                )
-            seen[utt] = number
+    raise DataError(
+        f"utterance id {repeat.utt_id!r} comes twice, at positions {position(repeat.first)} and "
+        f"{position(repeat.again)}; nothing was published. Give every utterance an id of its own "
+        "and decode again with resume: false."
+    )
 
 
 def _ids(shards: Sequence[_Shard], field: str) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from omegaconf import ListConfig
 
+from espnet3.components.data.dataset import utterance_id
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.systems.base.inference_code import inference_code
@@ -231,20 +232,14 @@ def _with_id(
     if isinstance(output, str) and len(keys) == 1:
         output = {keys[0]: output}  # one field, one text: no room for a misunderstanding
     if not isinstance(output, dict):
+        utt_id = utterance_id(dataset, idx, sample, idx_key)
         raise TypeError(
-            f"utterance {_utt_id(idx, sample, dataset, idx_key)!r}: {_got(output)}, not a dict of "
+            f"utterance {utt_id!r}: {_got(output)}, not a dict of "
             "output fields such as {'hyp': 'a text'}; make one with output_fn or format_output"
         )
     if output.get(idx_key) is not None:
         return output
-    return {**output, idx_key: _utt_id(idx, sample, dataset, idx_key)}
-
-
-def _utt_id(idx: Any, sample: Any, dataset: Any, idx_key: str) -> Any:
-    if isinstance(sample, Mapping) and sample.get(idx_key) is not None:
-        return sample[idx_key]
-    utt_id = getattr(dataset, "utt_id", None)
-    return utt_id(idx) if callable(utt_id) else str(idx)
+    return {**output, idx_key: utterance_id(dataset, idx, sample, idx_key)}
 
 
 def _got(result: Any) -> str:

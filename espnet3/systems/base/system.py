@@ -92,9 +92,8 @@ class BaseSystem:
                 else:
                     _run_builder(builder(), name, arguments)
 
-    @not_built(training.COLLECT_STATS_NOT_BUILT)
     def collect_stats(self) -> None:
-        """Collect feature statistics; not built yet."""
+        """Collect shapes and feature statistics of the training and validation data."""
         training.collect_stats(_given(self.training_config, "collect_stats", "training"))
 
     @not_built(training.TRAIN_NOT_BUILT)

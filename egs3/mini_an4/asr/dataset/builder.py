@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ class MiniAn4Builder(DatasetBuilder):
 
     def prepare_source(self, recipe_dir: str | Path, **_: Any) -> None:
         """Unpack the archive. Members that would leave the directory are refused."""
-        extract_archive(Path(recipe_dir) / ARCHIVE, Path(recipe_dir) / SOURCE)
+        source = Path(recipe_dir) / SOURCE
+        shutil.rmtree(source, ignore_errors=True)
+        extract_archive(Path(recipe_dir) / ARCHIVE, source)
 
     def is_built(self, recipe_dir: str | Path, **_: Any) -> bool:
         """Tell whether a build came to its end and its files are still there, by their sizes."""

@@ -1,0 +1,179 @@
+"""What one shard of a ``collect_stats`` run holds.
+
+For each name ``<name>_shape``, Kaldi text; for each feature ``<name>.<D>.f64``, one row of float64
+for each utterance (`StatsRecord.rows`); the features as ``collect_feats/<name>.ark`` with
+``<name>.offsets``, if they are written; and a summary.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from espnet3.components.data.features import Array
+from espnet3.components.data.stats_record import Shape, StatsRecord
+from espnet3.errors import ConfigError, RecordRejected
+from espnet3.utils.scp import check_utt_id
+
+SUMMARY_FILE = "stats.json"
+COLLECTED = "collect_feats"
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
+
+
+@dataclass
+class NameSummary:
+    """What a shard holds of one field or feature.
+
+    Attributes:
+        lines: How many utterances have it.
+        missing: The first utterance that does not.
+        is_feature: Whether it is a feature.
+        dims: The shapes of a frame, ``80`` or ``4x20``, each with the first utterance that has it.
+    """
+
+    lines: int = 0
+    missing: str | None = None
+    is_feature: bool = False
+    dims: dict[str, str] = field(default_factory=dict)
+
+
+class StatsWriter:
+    """Writes the records of one shard.
+
+    What can be wrong with the records of a unit is found before anything of them is written.
+
+    Args:
+        shard_dir: Where to write.
+
+    Raises:
+        OSError: From any method; nothing is known then about what has been written.
+    """
+
+    def __init__(self, shard_dir: Path) -> None:
+        self._shard_dir = shard_dir
+        self._names: dict[str, NameSummary] = {}
+        self._files: dict[str, BinaryIO] = {}
+        self._close = ExitStack()
+        self._records = 0
+        self._first_utterance = ""
+
+    def write(self, result: StatsRecord | Sequence[StatsRecord]) -> None:
+        """Write the record of a unit, or its records.
+
+        Raises:
+            RecordRejected: An id or a name cannot be one, or an ark file cannot hold a feature.
+        """
+        records = [result] if isinstance(result, StatsRecord) else result
+        for record in records:
+            _check(record)
+        for record in records:
+            self._write_one(record)
+
+    def close(self) -> None:
+        """Finish the shard."""
+        self._close.close()
+        summary = {
+            "records": self._records,
+            "names": {name: asdict(entry) for name, entry in self._names.items()},
+            "first_utterance": self._first_utterance,
+        }
+        (self._shard_dir / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")
+
+    def _write_one(self, record: StatsRecord) -> None:
+        shapes = {**record.fields, **record.features}
+        for name, entry in self._names.items():
+            if name not in shapes and entry.missing is None:
+                entry.missing = record.utt_id
+        for name, shape in shapes.items():
+            entry = self._entry(name)
+            line = f"{record.utt_id} {','.join(map(str, shape))}\n"
+            self._file(f"{name}_shape").write(line.encode())
+            entry.lines += 1
+            if name in record.rows:
+                entry.is_feature = True
+                dims = dims_text(shape[1:])
+                entry.dims.setdefault(dims, record.utt_id)
+                self._file(rows_file(name, dims)).write(record.rows[name].tobytes())
+        for name, array in record.arrays.items():
+            self._write_array(name, record.utt_id, array)
+        self._records += 1
+        self._first_utterance = self._first_utterance or record.utt_id
+
+    def _entry(self, name: str) -> NameSummary:
+        if name not in self._names:
+            missing = self._first_utterance if self._records else None
+            self._names[name] = NameSummary(missing=missing)
+        return self._names[name]
+
+    def _file(self, name: str) -> BinaryIO:
+        if name not in self._files:
+            path = self._shard_dir / name
+            path.parent.mkdir(exist_ok=True)
+            self._files[name] = self._close.enter_context(path.open("wb"))
+        return self._files[name]
+
+    def _write_array(self, name: str, utt_id: str, array: Array) -> None:
+        ark = self._file(f"{COLLECTED}/{name}.ark")
+        offset = ark.tell() + len(f"{utt_id} ".encode())
+        ark_library().save_ark(ark, {utt_id: _for_ark(array)})
+        self._file(f"{COLLECTED}/{name}.offsets").write(f"{utt_id} {offset}\n".encode())
+
+
+def ark_library() -> Any:
+    """Import kaldiio.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        return importlib.import_module("kaldiio")
+    except ImportError as error:
+        raise ConfigError(
+            "collect_stats.write_collected_feats needs the package kaldiio; install the extra: "
+            "pip install 'espnet3[data]'"
+        ) from error
+
+
+def dims_text(dims: Shape) -> str:
+    """The shape of one frame in the name of a file: ``80``, ``4x20``, ``scalar``."""
+    return "x".join(map(str, dims)) or "scalar"
+
+
+def dims_of(text: str) -> Shape:
+    """The reverse of `dims_text`."""
+    return () if text == "scalar" else tuple(map(int, text.split("x")))
+
+
+def rows_file(name: str, dims: str) -> str:
+    """Name of the file with a feature's rows."""
+    return f"{name}.{dims}.f64"
+
+
+def _check(record: StatsRecord) -> None:
+    utt_id = check_utt_id(record.utt_id, "collect_stats")
+    for name in (*record.fields, *record.features):
+        if not _NAME.fullmatch(name):
+            raise RecordRejected(
+                f"utterance {utt_id!r}: {name!r} cannot name a field or feature: it becomes a file "
+                "name, of letters, digits and _ - only, beginning with a letter or _"
+            )
+    for name, array in record.arrays.items():
+        if array.ndim > 2:
+            raise RecordRejected(
+                f"utterance {utt_id!r}: {name} has shape {array.shape}, but an ark file holds "
+                "vectors and matrices; leave out collect_stats.write_collected_feats"
+            )
+
+
+def _for_ark(array: Array) -> Array:
+    dtype = np.float64 if array.dtype == np.float64 else np.float32
+    return np.ascontiguousarray(array, dtype)
