@@ -16,6 +16,7 @@ from espnet3.components.data.dataset_module import load_dataset_module
 from espnet3.components.data.kaldi_dir import KALDI_REQUIRES, read_kaldi_dir
 from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.systems.base.system import BaseSystem
+from espnet3.systems.launch import launch
 
 RECIPE = Path(__file__).parents[2] / "egs3/asterisk_prompts/asr"
 TEXTS = """\ufeff; Core Asterisk Sounds
@@ -235,3 +236,18 @@ def test_features_are_log_mel_bands(recipe: Path) -> None:
     assert (feats.shape, feats.dtype) == ((101, 80), np.float32)
     # 1000 Hz are 1000 mel of 2840, which 81 steps make: band 28 is the nearest.
     assert set(feats[5:-5].argmax(axis=1)) == {28}
+
+
+@pytest.mark.parametrize("configs", [["inference"], ["inference", "whisper"]])
+def test_all_stages_agree_with_their_configs(
+    recipe: Path, packages: Path, configs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    create(recipe, packages)
+    launch(
+        BaseSystem,
+        ["--stages", "create_dataset", "collect_stats", "infer", "measure", "--dry_run"]
+        + ["--training_config", "conf/training.yaml", "--metrics_config", "conf/metrics.yaml"]
+        + ["--inference_config", *(f"conf/{name}.yaml" for name in configs)],
+    )
+    told = capsys.readouterr().out
+    assert told.count("items: 5") == 2  # of collect_stats and infer
