@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from espnet3.components.data import audio_files
-from espnet3.components.data.audio import Channel, Samples, read_audio, resample
+from espnet3.components.data.audio import Channel
+from espnet3.components.data.audio_decoders import Samples
 from espnet3.components.data.kaldi_audio import read_audio_value
 from espnet3.components.data.kaldi_checks import is_pipe
 from espnet3.components.data.utterances import Utterance, checked_utterances, known_seconds
@@ -18,14 +18,13 @@ from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
 from espnet3.parallel.env_provider import EnvironmentProvider
-from espnet3.systems.base.ark_merge import publish_ark
 from espnet3.utils.ark import ShardArk, import_kaldiio, render_entry
+from espnet3.utils.ark_merge import publish_ark
 from espnet3.utils.artifact_formats import ArtifactFormat
 from espnet3.utils.scp import check_scp_value
 
 FORMATS = ("flac", "wav", "flac.ark")
 STEP = "format_audio"
-_IN_ARK = re.compile(r".+\.ark:\d+")
 
 
 @dataclass(frozen=True)
@@ -206,14 +205,9 @@ class FormatAudioRunner(BaseRunner):
 
 def _read(utterance: Utterance, how: Mapping[str, Any]) -> Samples:
     _, audio, start, end = utterance
-    channel, rate = how["channel"], how["sample_rate"]
     if is_pipe(audio) and not how["allow_pipes"]:
         raise DataError(f"{audio!r} is a command, which runs only with allow_pipes: true")
-    if is_pipe(audio) or (_IN_ARK.fullmatch(audio) and not os.path.exists(audio)):
-        index = channel if isinstance(channel, int) else None
-        samples, its_rate = read_audio_value(audio, start or 0.0, end, index)
-        return samples if its_rate == rate else resample(samples, its_rate, rate)
-    return read_audio(audio, start, end, channel, rate)[0]
+    return read_audio_value(audio, start, end, how["channel"], how["sample_rate"])[0]
 
 
 def _publish_paths(shard_dirs: Sequence[Path], out: Path, run_dir: Path) -> None:

@@ -10,53 +10,51 @@ from typing import Any
 
 import numpy as np
 
+from espnet3.components.data.audio import (
+    Channel,
+    audio_info,
+    audio_of_bytes,
+    audio_of_samples,
+    read_audio,
+)
 from espnet3.components.data.kaldi_checks import is_pipe
 from espnet3.errors import DataError
 from espnet3.utils.ark import import_kaldiio
 
 _IN_ARK = re.compile(r"(?P<ark>.+):(?P<offset>\d+)(?:\[[\d:,]*\])?")
-_OVERSHOOT = 0.5  # seconds; Kaldi's extract-segments takes as much
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def read_audio_value(
-    value: str, start: float = 0.0, end: float | None = None, channel: int | None = None
+    value: str,
+    start: float | None = None,
+    end: float | None = None,
+    channel: Channel = None,
+    sample_rate: int | None = None,
 ) -> tuple[Array, int]:
-    """Read the audio that a value of ``wav.scp`` stands for, or one stretch of it.
+    """Do as `read_audio` with what a value of ``wav.scp`` stands for.
 
-    Of a file no more is read than the stretch. That a pipe may be run is for the caller to know.
+    That a pipe may be run is for the caller to know.
 
     Args:
-        value: A file, ``file.ark:1234``, or ``command |``.
-        start: Seconds.
-        end: Seconds, not included; `None` for the end of the recording.
-        channel: From 0; needed where there are several.
-
-    Returns:
-        float32 of shape (samples,) with full scale at 1.0, and samples per second.
+        value: A file, ``file.ark:1234``, or ``command |``; the others are those of `read_audio`.
 
     Raises:
-        DataError: There are several channels, the recording ends before the stretch begins or
-            more than half a second (as in Kaldi) before it ends, a command has failed, or an ark
-            holds something other than audio there.
+        DataError: As `read_audio`; also if a command has failed, or an ark holds something other
+            than audio there.
+        ConfigError: A package of the extra ``data`` is needed and not installed.
     """
     if is_pipe(value):
-        samples, rate = _read_file(io.BytesIO(_output_of(value)), start, end)
-    elif _IN_ARK.fullmatch(value) and not Path(value).exists():
+        return audio_of_bytes(_output_of(value), value, start, end, channel, sample_rate)
+    if is_in_ark(value):
         samples, rate = _from_ark(value)
-        samples = samples[round(start * rate) : None if end is None else round(end * rate)]
-    else:
-        samples, rate = _read_file(value, start, end)
-    if samples.ndim == 2:
-        samples = _one_channel(samples, channel, value)
-    elif channel:
-        raise DataError(f"{value}: has one channel, so there is no channel {channel}")
-    if end is not None and len(samples) < (end - start - _OVERSHOOT) * rate:
-        had = f"{start + len(samples) / rate:g} s" if len(samples) else f"{start:g} s or before"
-        raise DataError(f"{value}: ends at {had}, but the segment at {end:g} s")
-    if start > 0 and not len(samples):
-        raise DataError(f"{value}: ends before the segment begins, at {start:g} s")
-    return samples, rate
+        return audio_of_samples(samples, rate, value, start, end, channel, sample_rate)
+    return read_audio(value, start, end, channel, sample_rate)
+
+
+def is_in_ark(value: str) -> bool:
+    """Whether a value is a place in an ark, not a file."""
+    return _IN_ARK.fullmatch(value) is not None and not Path(value).exists()
 
 
 def read_matrix_value(value: str) -> Array:
@@ -69,23 +67,7 @@ def read_matrix_value(value: str) -> Array:
 
 def sample_rate_of(value: str) -> int:
     """Return the samples per second of a recording, from its header where it is a file."""
-    import soundfile
-
-    if _IN_ARK.fullmatch(value) and not Path(value).exists():
-        return _from_ark(value)[1]
-    return int(soundfile.info(value).samplerate)
-
-
-def _read_file(file: Any, start: float, end: float | None) -> tuple[Array, int]:
-    import soundfile
-
-    with soundfile.SoundFile(file) as audio:
-        rate = int(audio.samplerate)
-        first = min(round(start * rate), audio.frames)
-        n_frames = -1 if end is None else max(0, round(end * rate) - first)
-        if first:
-            audio.seek(first)
-        return audio.read(n_frames, dtype="float32"), rate
+    return _from_ark(value)[1] if is_in_ark(value) else audio_info(value).sample_rate
 
 
 def _output_of(value: str) -> bytes:
@@ -97,16 +79,12 @@ def _output_of(value: str) -> bytes:
     return done.stdout
 
 
-def _from_ark(value: str) -> tuple[Array, int]:
+def _from_ark(value: str) -> tuple[np.ndarray[Any, Any], int]:
     loaded = _load(value)
     if not isinstance(loaded, tuple):
         raise DataError(f"{value}: is an array, not audio")
     rate, samples = loaded
-    if samples.dtype.kind in "iu":
-        zero = 128 if samples.dtype == np.uint8 else 0
-        full = 128 if samples.dtype == np.uint8 else -float(np.iinfo(samples.dtype).min)
-        samples = (samples.astype(np.float64) - zero) / full
-    return samples.astype(np.float32), int(rate)
+    return samples, int(rate)
 
 
 def _load(value: str) -> Any:
@@ -126,12 +104,3 @@ def _unpickled(data: io.BytesIO, value: str) -> io.BytesIO:
     if data.getvalue()[:3] == b"PKL":
         raise DataError(f"{value}: is a Python pickle, which is not read")
     return data
-
-
-def _one_channel(samples: Array, channel: int | None, value: str) -> Array:
-    n_channels = samples.shape[1]
-    if channel is None or not 0 <= channel < n_channels:
-        raise DataError(
-            f"{value}: has {n_channels} channels; choose one with channel: 0 to {n_channels - 1}"
-        )
-    return np.ascontiguousarray(samples[:, channel])

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from espnet3.components.data.audio import Channel
 from espnet3.components.data.base_dataset import BaseDataset
 from espnet3.components.data.kaldi_audio import (
     read_audio_value,
@@ -39,7 +40,7 @@ class KaldiDataset(BaseDataset):
     Args:
         path: The directory.
         allow_pipes: Whether ``command |`` in an scp file may be run, by the shell.
-        channel: From 0, for recordings with several channels.
+        channel: From 0, or ``mean``, for recordings with several channels.
         sample_rate: Hz, of ``utt2num_samples``; by default that of the first recording. It is not
             looked at otherwise: nothing is resampled.
 
@@ -53,7 +54,7 @@ class KaldiDataset(BaseDataset):
         self,
         path: str | Path,
         allow_pipes: bool = False,
-        channel: int | None = None,
+        channel: Channel = None,
         sample_rate: int | None = None,
     ) -> None:
         self._dir = read_kaldi_dir(path, allow_pipes)

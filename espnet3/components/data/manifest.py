@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from espnet3.components.data.audio import Channel
 from espnet3.components.data.base_dataset import BaseDataset
 from espnet3.components.data.kaldi_audio import read_audio_value
 from espnet3.components.data.kaldi_checks import is_pipe
@@ -93,7 +94,7 @@ class ManifestDataset(BaseDataset):
 
     Args:
         path: The manifest.
-        channel: From 0, for recordings with several channels.
+        channel: From 0, or ``mean``, for recordings with several channels.
 
     Raises:
         DataError: The manifest is not valid.
@@ -101,7 +102,7 @@ class ManifestDataset(BaseDataset):
 
     thread_safe = True  # every item opens its own file
 
-    def __init__(self, path: str | Path, channel: int | None = None) -> None:
+    def __init__(self, path: str | Path, channel: Channel = None) -> None:
         self._path = Path(path)
         self._rows = read_manifest(path)
         self._channel = channel
@@ -116,7 +117,7 @@ class ManifestDataset(BaseDataset):
         audio, start, end = (row.get(key) for key in ("audio", "start", "end"))
         value = str(self._path.parent / str(audio))
         try:
-            speech, rate = read_audio_value(value, start or 0.0, end, self._channel)
+            speech, rate = read_audio_value(value, start, end, self._channel)
         except DataError as error:
             raise DataError(f"utterance {row['utt_id']!r}: {error}") from error
         others = {key: v for key, v in row.items() if key not in ("audio", "start", "end")}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from espnet3.components.data.audio import import_extra
+from espnet3.components.data.extras import import_extra
 from espnet3.errors import ConfigError
 
 Step = Callable[[str], str]
