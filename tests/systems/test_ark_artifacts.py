@@ -11,10 +11,10 @@ import soundfile
 from omegaconf import OmegaConf
 
 from espnet3.errors import ConfigError, DataError, RecordRejected
-from espnet3.systems.base import ark_merge
 from espnet3.systems.base.inference import infer
 from espnet3.systems.base.inference_merge import publish
 from espnet3.systems.base.inference_runner import InferenceRunner
+from espnet3.utils import ark_merge
 from espnet3.utils.artifact_formats import parse_format
 from espnet3.utils.artifacts import write_artifact
 from espnet3.utils.scp import read_scp
