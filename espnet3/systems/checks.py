@@ -126,7 +126,7 @@ def check_stats(
     loaded = configs.get("training")
     if stage.name != "collect_stats" or loaded is None or _has_its_own_stats(system_class):
         return []
-    from espnet3.components.data.stats_options import why_no_stats
+    from espnet3.components.data.stats.options import why_no_stats
 
     if unresolved(loaded.config, loaded.where):
         return []  # reported as such

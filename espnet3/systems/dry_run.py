@@ -99,7 +99,7 @@ def _show_inference(checked: Checked) -> list[str]:
 def _show_statistics(checked: Checked) -> list[str]:
     """Print the plan of each split; return what would fail."""
     from espnet3.components.data.collect_stats import prepare
-    from espnet3.components.data.stats_options import splits_of
+    from espnet3.components.data.stats.options import splits_of
     from espnet3.systems.base.system import BaseSystem
 
     cls = checked.system_class

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet3.components.data.audio import AudioInfo, audio_info, read_audio
+from espnet3.components.data.audio.read import AudioInfo, audio_info, read_audio
 from espnet3.errors import ConfigError, DataError
 
 RATE = 16000

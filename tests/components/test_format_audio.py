@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet3.components.data import audio_files
+from espnet3.components.data.audio import files as audio_files
 from espnet3.components.data.format_audio import FormattedAudio, format_audio
 from espnet3.components.data.utterances import Utterance, kaldi_utterances
 from espnet3.errors import ConfigError, DataError, IdentityChanged, RunFailed

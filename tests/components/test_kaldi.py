@@ -11,13 +11,13 @@ import soundfile
 
 from espnet3.components.data.dataset import CombinedDataset, DatasetWithTransform
 from espnet3.components.data.dataset_module import instantiate_dataset_reference
-from espnet3.components.data.kaldi_dataset import KaldiDataset
-from espnet3.components.data.kaldi_dir import (
+from espnet3.components.data.kaldi.directory import (
     KALDI_REQUIRES,
     fix_kaldi_dir,
     read_kaldi_dir,
     write_kaldi_dir,
 )
+from espnet3.components.data.kaldi_dataset import KaldiDataset
 from espnet3.errors import DataError
 
 UTTS = ["ann-1", "ann-2", "bob-1"]

@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from espnet3.components.data.dataset_module import load_dataset_module
-from espnet3.components.data.kaldi_dir import KALDI_REQUIRES, read_kaldi_dir
+from espnet3.components.data.kaldi.directory import KALDI_REQUIRES, read_kaldi_dir
 from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.systems.base.system import BaseSystem
 from espnet3.systems.launch import launch

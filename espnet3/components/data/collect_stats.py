@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from espnet3.components.data.dataset import check_ids, durations_of, utterance_id
-from espnet3.components.data.features import FunctionFeatures, ModelFeatures
-from espnet3.components.data.stats_identity import stats_code, stats_identity
-from espnet3.components.data.stats_merge import publish_stats
-from espnet3.components.data.stats_options import build_function, read_options
-from espnet3.components.data.stats_record import StatsRecord, record_of
-from espnet3.components.data.stats_writer import StatsWriter, ark_library
+from espnet3.components.data.stats.features import FunctionFeatures, ModelFeatures
+from espnet3.components.data.stats.identity import stats_code, stats_identity
+from espnet3.components.data.stats.merge import publish_stats
+from espnet3.components.data.stats.options import build_function, read_options
+from espnet3.components.data.stats.record import StatsRecord, record_of
+from espnet3.components.data.stats.writer import StatsWriter, ark_library
 from espnet3.components.instantiate import as_config, build_model, build_organizer, resolve_device
 from espnet3.components.jobs import Job
 from espnet3.errors import ConfigError, DataError

@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from espnet3.components.data.archive_members import Member, members, readable, suffix_of
-from espnet3.components.data.download_targets import RUN
-from espnet3.components.data.restartable import Records, run_by_records
+from espnet3.components.data.fetch.archive_members import Member, members, readable, suffix_of
+from espnet3.components.data.fetch.restartable import Records, run_by_records
+from espnet3.components.data.fetch.targets import RUN
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable

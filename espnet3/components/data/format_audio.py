@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from espnet3.components.data import audio_files
-from espnet3.components.data.audio import Channel
-from espnet3.components.data.audio_decoders import Samples
-from espnet3.components.data.kaldi_audio import read_audio_value
-from espnet3.components.data.kaldi_checks import is_pipe
+from espnet3.components.data.audio import files as audio_files
+from espnet3.components.data.audio.decoders import Samples
+from espnet3.components.data.audio.read import Channel
+from espnet3.components.data.kaldi.checks import is_pipe
+from espnet3.components.data.kaldi.values import read_audio_value
 from espnet3.components.data.utterances import Utterance, checked_utterances, known_seconds
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner

@@ -14,15 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from espnet3.components.data.audio import Channel
+from espnet3.components.data.audio.read import Channel
 from espnet3.components.data.base_dataset import BaseDataset
-from espnet3.components.data.kaldi_audio import (
+from espnet3.components.data.kaldi.checks import is_pipe
+from espnet3.components.data.kaldi.directory import read_kaldi_dir
+from espnet3.components.data.kaldi.values import (
     read_audio_value,
     read_matrix_value,
     sample_rate_of,
 )
-from espnet3.components.data.kaldi_checks import is_pipe
-from espnet3.components.data.kaldi_dir import read_kaldi_dir
 from espnet3.errors import DataError
 
 

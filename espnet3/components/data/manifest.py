@@ -23,10 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from espnet3.components.data.audio import Channel
+from espnet3.components.data.audio.read import Channel
 from espnet3.components.data.base_dataset import BaseDataset
-from espnet3.components.data.kaldi_audio import read_audio_value
-from espnet3.components.data.kaldi_checks import is_pipe
+from espnet3.components.data.kaldi.checks import is_pipe
+from espnet3.components.data.kaldi.values import read_audio_value
 from espnet3.components.data.problems import Problems, decoded
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.engine import durable

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from espnet3.components.data.extras import import_extra
 from espnet3.errors import ConfigError
+from espnet3.utils.extras import import_extra
 
 Step = Callable[[str], str]
 

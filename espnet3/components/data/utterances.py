@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet3.components.data.kaldi_dir import read_kaldi_dir
+from espnet3.components.data.kaldi.directory import read_kaldi_dir
 from espnet3.errors import DataError
 from espnet3.utils.scp import check_utt_id
 

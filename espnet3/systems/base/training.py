@@ -52,7 +52,7 @@ def collect_stats(config: DictConfig) -> None:
 def _stats_jobs(config: DictConfig) -> list[Job]:
     """Build and check what `collect_stats` does, without beginning it."""
     from espnet3.components.data.collect_stats import prepare
-    from espnet3.components.data.stats_options import read_options, splits_of
+    from espnet3.components.data.stats.options import read_options, splits_of
 
     read_options(config)
     if not config.get("stats_dir"):

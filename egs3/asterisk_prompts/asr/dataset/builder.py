@@ -11,7 +11,7 @@ from espnet3.components.data.build_record import BuildRecord
 from espnet3.components.data.dataset_builder import DatasetBuilder
 from espnet3.components.data.filters import Filtered, filter_utterances
 from espnet3.components.data.format_audio import format_audio
-from espnet3.components.data.kaldi_dir import write_kaldi_dir
+from espnet3.components.data.kaldi.directory import write_kaldi_dir
 from espnet3.utils.scp import read_scp
 
 from . import packages

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from espnet3.components.data.stats_record import Shape
-from espnet3.components.data.stats_writer import (
+from espnet3.components.data.stats.record import Shape
+from espnet3.components.data.stats.writer import (
     COLLECTED,
     SUMMARY_FILE,
     NameSummary,

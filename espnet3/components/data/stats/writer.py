@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from espnet3.components.data.features import Array
-from espnet3.components.data.stats_record import Shape, StatsRecord
+from espnet3.components.data.stats.features import Array
+from espnet3.components.data.stats.record import Shape, StatsRecord
 from espnet3.errors import ConfigError, RecordRejected
 from espnet3.utils.scp import check_utt_id
 

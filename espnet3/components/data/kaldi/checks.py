@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import le
 
-from espnet3.components.data.kaldi_files import KaldiTable
+from espnet3.components.data.kaldi.files import KaldiTable
 from espnet3.components.data.problems import Problems
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from espnet3.components.data.extras import import_extra
 from espnet3.errors import DataError
+from espnet3.utils.extras import import_extra
 
 Samples = np.ndarray[Any, np.dtype[np.float32]]
 Name = str | os.PathLike[str]

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from espnet3.components.data.audio import (
+from espnet3.components.data.audio.read import (
     Channel,
     audio_info,
     audio_of_bytes,
     audio_of_samples,
     read_audio,
 )
-from espnet3.components.data.kaldi_checks import is_pipe
+from espnet3.components.data.kaldi.checks import is_pipe
 from espnet3.errors import DataError
 from espnet3.utils.ark import import_kaldiio
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from espnet3.components.data.features import Array, array_fields
+from espnet3.components.data.stats.features import Array, array_fields
 from espnet3.errors import DataError
 
 Shape = tuple[int, ...]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from espnet3.components.data.audio_decoders import (
+from espnet3.components.data.audio.decoders import (
     Name,
     Samples,
     existing,
@@ -25,8 +25,8 @@ from espnet3.components.data.audio_decoders import (
     read_soundfile,
     scaled,
 )
-from espnet3.components.data.extras import import_extra
 from espnet3.errors import DataError
+from espnet3.utils.extras import import_extra
 
 Channel = int | Literal["mean"] | None
 

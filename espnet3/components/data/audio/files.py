@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from espnet3.components.data.audio_decoders import Samples
+from espnet3.components.data.audio.decoders import Samples
 from espnet3.components.data.utterances import Utterance
 from espnet3.errors import DataError
 from espnet3.parallel.engine import durable

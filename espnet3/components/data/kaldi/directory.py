@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet3.components.data import kaldi_checks as checks
-from espnet3.components.data.kaldi_files import (
+from espnet3.components.data.kaldi import checks
+from espnet3.components.data.kaldi.files import (
     KaldiTable,
     check_same_keys,
     check_writable,
@@ -85,8 +85,8 @@ def read_kaldi_dir(
     kaldi_dir = _checked(path, tables, allow_pipes, problems)
     problems.raise_if_any(
         f"{path} is no valid Kaldi data directory",
-        "espnet3.components.data.kaldi_dir.fix_kaldi_dir sorts, and leaves out what is not in all"
-        " files.",
+        "espnet3.components.data.kaldi.directory.fix_kaldi_dir sorts, and leaves out what is "
+        "not in all files.",
     )
     return kaldi_dir
 

@@ -1,0 +1,1 @@
+"""What downloading and unpacking are made of."""

@@ -1,0 +1,1 @@
+"""Kaldi data directories, and what their values stand for."""

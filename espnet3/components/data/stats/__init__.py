@@ -1,0 +1,1 @@
+"""What collect_stats is made of."""
