@@ -16,7 +16,7 @@ from espnet3.components.data.stats.identity import stats_code, stats_identity
 from espnet3.components.data.stats.merge import publish_stats
 from espnet3.components.data.stats.options import build_function, read_options
 from espnet3.components.data.stats.record import StatsRecord, record_of
-from espnet3.components.data.stats.writer import StatsWriter, ark_library
+from espnet3.components.data.stats.writer import StatsWriter
 from espnet3.components.instantiate import as_config, build_model, build_organizer, resolve_device
 from espnet3.components.jobs import Job
 from espnet3.errors import ConfigError, DataError
@@ -25,6 +25,7 @@ from espnet3.parallel.engine.identity import file_stamps
 from espnet3.parallel.env_provider import EnvironmentProvider
 from espnet3.parallel.runner_identity import plain
 from espnet3.parallel.worker.env import keep_model
+from espnet3.utils.ark import import_kaldiio
 from espnet3.utils.resolvers import register_resolvers
 
 
@@ -105,7 +106,7 @@ class CollectStatsProvider(EnvironmentProvider):
         def build() -> dict[str, Any]:
             register_resolvers()  # a fresh process knows only OmegaConf's own
             if write:
-                ark_library()  # before the first utterance, not after it
+                import_kaldiio()  # before the first utterance, not after it
             return {
                 "dataset": cls.build_dataset(config, split),
                 "features": keep_model(key, lambda: cls.build_features(config)),

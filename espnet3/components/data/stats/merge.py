@@ -21,6 +21,7 @@ from espnet3.components.data.stats.writer import (
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import concatenate_shard_files
 from espnet3.parallel.engine.durable import fsync_path, replacing
+from espnet3.utils.ark_merge import publish_ark
 from espnet3.utils.unique_ids import first_repeat
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
@@ -43,7 +44,7 @@ def publish_stats(shard_dirs: Sequence[Path], run_dir: Path) -> None:
     * ``<name>_shape``: ``<utterance> <length>,<dimension>``, in the order of the data set, for
       every field that is an array and every feature;
     * ``<feature>_stats.npz``: ``count``, ``sum``, ``sum_square``, ``mean`` and ``std``;
-    * ``collect_feats/<feature>.ark`` and ``.scp``, where features were written;
+    * ``collect_feats/<feature>.scp`` and its arks (see `publish_ark`), where features were written;
     * ``batch_keys``, ``stats_keys``: the fields, the features.
 
     The sums of utterances are added one after the other in the order of the data set, in float64,
@@ -165,22 +166,10 @@ def _write_sums(total: Vector, dims: Shape, path: Path) -> None:
 
 
 def _publish_arrays(paths: Sequence[Path], name: str, run_dir: Path) -> None:
-    """Join the arks of all shards to one, and write its scp."""
-    out = run_dir / COLLECTED / f"{name}.ark"
-    if not any((path / COLLECTED).exists() for path in paths):
-        return
-    concatenate_shard_files(paths, f"{COLLECTED}/{name}.ark", out)
-    base = 0
-    with replacing(out.with_suffix(".scp")) as target:
-        for path in paths:
-            offsets = path / COLLECTED / f"{name}.offsets"
-            if not offsets.exists():
-                continue
-            for line in offsets.read_text(encoding="utf-8").splitlines():
-                utt_id, _, offset = line.partition(" ")
-                target.write(f"{utt_id} {out}:{base + int(offset)}\n".encode())
-            base += (path / COLLECTED / f"{name}.ark").stat().st_size
-    fsync_path(out.parent)
+    collected = [path / COLLECTED for path in paths]
+    if any(folder.exists() for folder in collected):
+        publish_ark(collected, name, run_dir / COLLECTED)
+        fsync_path(run_dir / COLLECTED)
 
 
 def _write_lines(lines: Sequence[str] | dict[str, str], path: Path) -> None:

@@ -1,26 +1,27 @@
 """What one shard of a ``collect_stats`` run holds.
 
 For each name ``<name>_shape``, Kaldi text; for each feature ``<name>.<D>.f64``, one row of float64
-for each utterance (`StatsRecord.rows`); the features as ``collect_feats/<name>.ark`` with
-``<name>.offsets``, if they are written; and a summary.
+for each utterance (`StatsRecord.rows`); the features packed in ``collect_feats/``, if they are
+written; and a summary.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from espnet3.components.data.stats.features import Array
 from espnet3.components.data.stats.record import Shape, StatsRecord
-from espnet3.errors import ConfigError, RecordRejected
+from espnet3.errors import RecordRejected
+from espnet3.utils.ark import ShardArk, render_entry
+from espnet3.utils.artifact_formats import ArtifactFormat
 from espnet3.utils.scp import check_utt_id
 
 SUMMARY_FILE = "stats.json"
@@ -62,6 +63,7 @@ class StatsWriter:
         self._shard_dir = shard_dir
         self._names: dict[str, NameSummary] = {}
         self._files: dict[str, BinaryIO] = {}
+        self._arks: dict[str, ShardArk] = {}
         self._close = ExitStack()
         self._records = 0
         self._first_utterance = ""
@@ -70,13 +72,14 @@ class StatsWriter:
         """Write the record of a unit, or its records.
 
         Raises:
-            RecordRejected: An id or a name cannot be one, or an ark file cannot hold a feature.
+            RecordRejected: An id or a name cannot be one, or an ark cannot hold a feature.
         """
         records = [result] if isinstance(result, StatsRecord) else result
         for record in records:
             _check(record)
-        for record in records:
-            self._write_one(record)
+        entries = [_entries_of(record) for record in records]
+        for record, of_arrays in zip(records, entries, strict=True):
+            self._write_one(record, of_arrays)
 
     def close(self) -> None:
         """Finish the shard."""
@@ -88,7 +91,7 @@ class StatsWriter:
         }
         (self._shard_dir / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")
 
-    def _write_one(self, record: StatsRecord) -> None:
+    def _write_one(self, record: StatsRecord, entries: Mapping[str, bytes]) -> None:
         shapes = {**record.fields, **record.features}
         for name, entry in self._names.items():
             if name not in shapes and entry.missing is None:
@@ -103,8 +106,8 @@ class StatsWriter:
                 dims = dims_text(shape[1:])
                 entry.dims.setdefault(dims, record.utt_id)
                 self._file(rows_file(name, dims)).write(record.rows[name].tobytes())
-        for name, array in record.arrays.items():
-            self._write_array(name, record.utt_id, array)
+        for name, entry_bytes in entries.items():
+            self._write_entry(name, record.utt_id, entry_bytes)
         self._records += 1
         self._first_utterance = self._first_utterance or record.utt_id
 
@@ -121,26 +124,12 @@ class StatsWriter:
             self._files[name] = self._close.enter_context(path.open("wb"))
         return self._files[name]
 
-    def _write_array(self, name: str, utt_id: str, array: Array) -> None:
-        ark = self._file(f"{COLLECTED}/{name}.ark")
-        offset = ark.tell() + len(f"{utt_id} ".encode())
-        ark_library().save_ark(ark, {utt_id: _for_ark(array)})
-        self._file(f"{COLLECTED}/{name}.offsets").write(f"{utt_id} {offset}\n".encode())
-
-
-def ark_library() -> Any:
-    """Import kaldiio.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
-    try:
-        return importlib.import_module("kaldiio")
-    except ImportError as error:
-        raise ConfigError(
-            "collect_stats.write_collected_feats needs the package kaldiio; install the extra: "
-            "pip install 'espnet3[data]'"
-        ) from error
+    def _write_entry(self, name: str, utt_id: str, entry: bytes) -> None:
+        if name not in self._arks:
+            self._arks[name] = ShardArk(self._shard_dir / COLLECTED, name)
+            self._close.callback(self._arks[name].close)
+        line = f"{utt_id} {self._arks[name].add(entry)}\n"
+        self._file(f"{COLLECTED}/{name}.scp").write(line.encode())
 
 
 def dims_text(dims: Shape) -> str:
@@ -174,6 +163,15 @@ def _check(record: StatsRecord) -> None:
             )
 
 
-def _for_ark(array: Array) -> Array:
-    dtype = np.float64 if array.dtype == np.float64 else np.float32
-    return np.ascontiguousarray(array, dtype)
+def _entries_of(record: StatsRecord) -> dict[str, bytes]:
+    how = ArtifactFormat("ark")
+    where = f"utterance {record.utt_id!r}, feature"
+    return {
+        name: render_entry(record.utt_id, _as_floats(array), how, f"{where} {name!r}")
+        for name, array in record.arrays.items()
+    }
+
+
+def _as_floats(array: Array) -> Array:
+    """Whole numbers as float32, which is what an ark holds."""
+    return array if array.dtype.kind == "f" else array.astype(np.float32)
