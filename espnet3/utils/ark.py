@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import io
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from espnet3.errors import ConfigError, RecordRejected
+from espnet3.errors import RecordRejected
 from espnet3.utils.artifact_formats import ArtifactFormat
 from espnet3.utils.artifacts import as_array, describe, is_tensor, render_artifact
+from espnet3.utils.extras import import_extra
 
 SHARD_ARK = "entries.ark"
 """Name of the file that holds the entries of one field in one shard, in the field's folder."""
@@ -28,10 +28,7 @@ def import_kaldiio() -> Any:
     Raises:
         ConfigError: It is not installed; the message names the extra.
     """
-    try:
-        return import_module("kaldiio")
-    except ImportError as error:
-        raise ConfigError("Kaldi ark files need kaldiio: pip install 'espnet3[data]'") from error
+    return import_extra("kaldiio", "reading and writing Kaldi arks")
 
 
 def render_entry(utt_id: str, value: Any, how: ArtifactFormat, where: str) -> bytes:

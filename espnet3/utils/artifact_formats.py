@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from espnet3.errors import ConfigError
+from espnet3.utils.extras import why_missing
 
 SUFFIXES = {
     "npy": ".npy", "json": ".json", "wav": ".wav", "flac": ".flac", "text": ".txt",
@@ -106,8 +106,9 @@ def _check_options(kind: str | None, options: Mapping[str, Any], where: str) -> 
 
 
 def _check_ark(options: Mapping[str, Any], where: str) -> None:
-    if importlib.util.find_spec("kaldiio") is None:
-        raise ConfigError(f"{where}: type ark needs kaldiio: pip install 'espnet3[data]'")
+    missing = why_missing("kaldiio")
+    if missing:
+        raise ConfigError(f"{where}: type ark {missing}")
     if options.get("audio", "flac") not in ("flac", "wav"):
         raise ConfigError(f"{where}.audio: in an ark, audio is flac or wav")
     if "audio" in options and "sample_rate" not in options:

@@ -13,7 +13,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from espnet3.components.data.fetch.http import HttpFetch, Patience, Version, check_urllib3
+from espnet3.components.data.fetch.http import HttpFetch, Patience, Version
 from espnet3.components.data.fetch.part_file import opened_alone
 from espnet3.components.data.fetch.restartable import Records, run_by_records
 from espnet3.components.data.fetch.targets import PART, RUN, Target, as_targets, digest_of
@@ -21,6 +21,7 @@ from espnet3.errors import DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
 from espnet3.parallel.env_provider import EnvironmentProvider
+from espnet3.utils.extras import import_extra
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class DownloadProvider(EnvironmentProvider):
         self.targets: Sequence[Target] = as_targets(targets)
         self._arguments = (self.targets, Path(out_dir).absolute(), patience or Patience())
         if any(target.source is None for target in self.targets):
-            check_urllib3()
+            import_extra("urllib3", "download by http")
 
     def build_env_local(self) -> dict[str, Any]:
         """Build ``files``, which fetches by path."""

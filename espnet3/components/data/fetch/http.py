@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
-from espnet3.errors import ConfigError, DataError
+from espnet3.errors import DataError
 from espnet3.utils.masking import mask_url
 
 if TYPE_CHECKING:
@@ -211,20 +211,6 @@ class HttpFetch:
         self.resumed = False
         self._part.seek(0)
         return self._part.truncate()
-
-
-def check_urllib3() -> None:
-    """Check that downloads by http are possible.
-
-    Raises:
-        ConfigError: urllib3 is missing.
-    """
-    try:
-        import urllib3  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "download needs the package urllib3 for http: pip install 'espnet3[data]'"
-        ) from None
 
 
 def _connection(url: str, timeout: float) -> tuple[PoolManager, str, dict[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 
 from espnet3.components.instantiate import as_config
 from espnet3.errors import ConfigError
+from espnet3.utils.extras import why_missing
 
 SPLITS = ("train", "valid")
 _KEYS = ("collect_feats", "batch_size", "write_collected_feats")
@@ -64,9 +64,8 @@ def why_no_stats(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     write = block.get("write_collected_feats", False)
     if type(write) is not bool:
         yield "collect_stats.write_collected_feats", f"must be true or false, not {write!r}"
-    elif write and importlib.util.find_spec("kaldiio") is None:
-        text = "needs the package kaldiio; install the extra: pip install 'espnet3[data]'"
-        yield "collect_stats.write_collected_feats", text
+    elif write and (missing := why_missing("kaldiio")):
+        yield "collect_stats.write_collected_feats", missing
     function = block.get("collect_feats")
     if function is None:
         yield from _model_problems(plain)
