@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from espnet3.errors import IdentityChanged, RunFailed
+from espnet3.components.data.offers import check_ids, durations_of
+from espnet3.errors import DataError, IdentityChanged, RunFailed
 from espnet3.parallel.parallel import get_settings
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,39 @@ class Job:
             self.runner(range(self.n_items), durations=self.durations)
         else:
             self.runner(range(self.n_items))
+
+
+def job_over(dataset: Any, name: str, what: str, make_runner: Callable[[], Any]) -> Job:
+    """Check a data set, and make it the work of a runner.
+
+    The runner gets from it, as far as the data set tells: durations, the ids of its items, and a
+    fingerprint of its content, if it has a place for one.
+
+    Args:
+        dataset: As a provider builds it.
+        name: Of the test set, or the split.
+        what: The same in messages, as ``dataset.train``.
+        make_runner: Called once the data set was found to be good.
+
+    Raises:
+        DataError: It is empty, an id cannot be one or comes twice, or durations are not as many as
+            items.
+    """
+    if len(dataset) == 0:
+        raise DataError(
+            f"{what} is empty; look at its entry under dataset, and at what the create_dataset "
+            "stage has made"
+        )
+    check_ids(dataset, what)
+    durations = durations_of(dataset, what)
+    runner = make_runner()
+    utt_id = getattr(dataset, "utt_id", None)
+    if callable(utt_id):
+        runner.name_of = utt_id
+    fingerprint = getattr(dataset, "fingerprint", None)
+    if callable(fingerprint) and hasattr(runner, "dataset_fingerprint"):
+        runner.dataset_fingerprint = str(fingerprint())
+    return Job(name, runner, len(dataset), durations)
 
 
 def run_jobs(jobs: Sequence[Job], kind: str, how_to_debug: Callable[[Job, RunFailed], str]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from espnet3.components.data.dataset import check_ids, durations_of, utterance_id
+from espnet3.components.data.offers import utterance_id
 from espnet3.components.data.stats.features import FunctionFeatures, ModelFeatures
 from espnet3.components.data.stats.identity import stats_code, stats_identity
 from espnet3.components.data.stats.merge import publish_stats
@@ -18,8 +19,8 @@ from espnet3.components.data.stats.options import build_function, read_options
 from espnet3.components.data.stats.record import StatsRecord, record_of
 from espnet3.components.data.stats.writer import StatsWriter
 from espnet3.components.instantiate import as_config, build_model, build_organizer, resolve_device
-from espnet3.components.jobs import Job
-from espnet3.errors import ConfigError, DataError
+from espnet3.components.jobs import Job, job_over
+from espnet3.errors import ConfigError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine.identity import file_stamps
 from espnet3.parallel.env_provider import EnvironmentProvider
@@ -60,22 +61,14 @@ def prepare(config: Any, split: str, stats_dir: str | Path) -> Job:
     options = read_options(config)
     provider = CollectStatsProvider(config, split)
     dataset = provider.build_dataset(provider.config, split)
-    what = f"dataset.{split}"
-    if len(dataset) == 0:
-        raise DataError(
-            f"{what} is empty; look at its entries, and at what the create_dataset stage has made"
-        )
-    check_ids(dataset, what)
-    runner = CollectStatsRunner(
-        provider, batch_size=options.batch_size, output_dir=stats_dir, shard_subdir=split
+    make_runner = partial(
+        CollectStatsRunner,
+        provider,
+        batch_size=options.batch_size,
+        output_dir=stats_dir,
+        shard_subdir=split,
     )
-    utt_id = getattr(dataset, "utt_id", None)
-    if callable(utt_id):
-        runner.name_of = utt_id
-    fingerprint = getattr(dataset, "fingerprint", None)
-    if callable(fingerprint):
-        runner.dataset_fingerprint = str(fingerprint())
-    return Job(split, runner, len(dataset), durations_of(dataset, what))
+    return job_over(dataset, split, f"dataset.{split}", make_runner)
 
 
 class CollectStatsProvider(EnvironmentProvider):

@@ -9,61 +9,11 @@ from __future__ import annotations
 import hashlib
 import operator
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
-from espnet3.errors import DataError, RecordRejected
-from espnet3.utils.scp import check_utt_id
-
-OPTIONAL = ("utt_id", "durations", "fingerprint", "thread_safe", "column")
-"""What a data set may offer beside its items."""
-
-
-def utterance_id(dataset: Any, index: Any, item: Any, key: str = "utt_id") -> Any:
-    """The id of an item: its own field `key`, else ``dataset.utt_id(index)``, else the index."""
-    if isinstance(item, Mapping) and item.get(key) is not None:
-        return item[key]
-    utt_id = getattr(dataset, "utt_id", None)
-    return utt_id(index) if callable(utt_id) else str(index)
-
-
-def check_ids(dataset: Any, what: str) -> None:
-    """Find an id that comes twice or cannot be one, where the data set knows its ids.
-
-    Raises:
-        DataError: Naming `what`, the data set.
-    """
-    utt_id = getattr(dataset, "utt_id", None)
-    if not callable(utt_id):
-        return  # found when the outputs are merged
-    positions: dict[str, int] = {}
-    for i in range(len(dataset)):
-        try:
-            checked = check_utt_id(utt_id(i), f"{what}, item {i}")
-        except RecordRejected as error:
-            raise DataError(str(error)) from None
-        first = positions.setdefault(checked, i)
-        if first != i:
-            raise DataError(
-                f"{what}: utterance id {checked!r} comes twice, at positions {first} "
-                f"and {i}; give every utterance an id of its own"
-            )
-
-
-def durations_of(dataset: Any, what: str) -> Sequence[float] | None:
-    """Seconds of audio of each item; None where the data set knows none.
-
-    Raises:
-        DataError: They are not as many as items.
-    """
-    method = getattr(dataset, "durations", None)
-    durations: Sequence[float] | None = method() if callable(method) else None
-    if durations is not None and len(durations) != len(dataset):
-        raise DataError(
-            f"{what}: durations() gives {len(durations)} numbers for {len(dataset)} items"
-        )
-    return durations
+from espnet3.components.data.offers import OPTIONAL
 
 
 def is_espnet_preprocessor(candidate: object) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from espnet3.components.data.dataset import check_ids, durations_of
-from espnet3.components.jobs import Job, run_jobs
-from espnet3.errors import ConfigError, DataError, RunFailed
+from espnet3.components.jobs import Job, job_over, run_jobs
+from espnet3.errors import ConfigError, RunFailed
 from espnet3.parallel.parallel import parallel_session
 from espnet3.systems.base.inference_config import InferencePlan, read_config
 
@@ -58,22 +58,8 @@ def prepare(config: DictConfig, plan: InferencePlan, name: str) -> Job:
     provider_class, arguments = plan.provider
     provider = provider_class(**arguments, inference_config=own, params=dict(plan.params))
     dataset = provider.build_dataset(own)
-    n_items = len(dataset)
-    if n_items == 0:
-        raise DataError(
-            f"test set {name!r} is empty; look at its entry under dataset.test, and at what the "
-            "create_dataset stage has made"
-        )
-    check_ids(dataset, f"test set {name!r}")
-    durations = durations_of(dataset, f"test set {name!r}")
-    runner = _make_runner(plan, provider, Path(plan.inference_dir) / name)
-    utt_id = getattr(dataset, "utt_id", None)
-    if callable(utt_id):
-        runner.name_of = utt_id
-    fingerprint = getattr(dataset, "fingerprint", None)
-    if callable(fingerprint) and hasattr(runner, "dataset_fingerprint"):
-        runner.dataset_fingerprint = str(fingerprint())
-    return Job(name, runner, n_items, durations)
+    make_runner = partial(_make_runner, plan, provider, Path(plan.inference_dir) / name)
+    return job_over(dataset, name, f"test set {name!r}", make_runner)
 
 
 def _make_runner(plan: InferencePlan, provider: Any, output_dir: Path) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from omegaconf import ListConfig
 
-from espnet3.components.data.dataset import utterance_id
+from espnet3.components.data.offers import utterance_id
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.systems.base.inference_code import inference_code
