@@ -93,7 +93,7 @@ def test_reading_and_writing_gives_the_same_bytes(tmp_path, extra):
         ("segments", "ann-1 ann-1 0 1\nann-2 ann-2 1 1\nbob-1 bob-1 0 1\n", "line 2: 'ann-2': 'an"),
         ("segments", "ann-1 ann-1 0 1\nann-2 x 0 1\nbob-1 bob-1 0 1\n", "'x' is not in wav.scp"),
         ("segments", "ann-1 ann-1 0 1\nann-2 x 0 1\nbob-1 bob-1 0 1\n", "wav.scp, line 2: record"),
-        ("segments", "ann-1\tann-1\t0\t1\nann-2 x\t0 1\nbob-1 bob-1 0 1\n", "'x' is not in wav.scp"),
+        ("segments", "ann-1 ann-1\t0\t1\nann-2 x\t0 1\nbob-1 bob-1 0 1\n", "'x' is not in wav.scp"),
         ("utt2dur", "ann-1 1\nann-2 nan\nbob-1 1\n", "utt2dur, line 2: 'ann-2': 'nan' is not"),
     ],
 )  # fmt: skip
@@ -283,6 +283,21 @@ def test_pickle_in_an_ark_is_refused(corpus):
     kaldiio.save_ark("p.ark", {"ann-1": [1]}, write_function="pickle")
     make(corpus, {"wav.scp": FILES["wav.scp"].replace("a1.wav", "p.ark:6")})
     with pytest.raises(DataError, match="'ann-1': p.ark:6: is a Python pickle"):
+        _ = KaldiDataset(corpus)[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("gone.ark:6", "gone.ark:6: cannot be read: No such file"),
+        ("junk.ark:3", "junk.ark:3: no entry of an ark begins there"),
+        ("junk.ark:99", "junk.ark:99: no entry of an ark begins there"),
+    ],
+)
+def test_place_without_an_entry_is_named(corpus, place, problem):
+    (corpus.parent / "junk.ark").write_bytes(b"abcdefghijklmnop")
+    make(corpus, {"wav.scp": FILES["wav.scp"].replace("a1.wav", place)})
+    with pytest.raises(DataError, match=f"'ann-1': {problem}"):
         _ = KaldiDataset(corpus)[0]
 
 
