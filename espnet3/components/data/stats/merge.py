@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -189,8 +190,8 @@ def _remove_others(
         if name not in features:
             (run_dir / f"{name}_stats.npz").unlink(missing_ok=True)
         if name not in written:
-            (run_dir / COLLECTED / f"{name}.ark").unlink(missing_ok=True)
             (run_dir / COLLECTED / f"{name}.scp").unlink(missing_ok=True)
+            shutil.rmtree(run_dir / COLLECTED / name, ignore_errors=True)
 
 
 def _write_lines(lines: Sequence[str] | dict[str, str], path: Path) -> None:
