@@ -191,6 +191,9 @@ class FormatAudioRunner(BaseRunner):
             DataError: A file is gone; nothing was published.
         """
         out, how = Path(self.provider.config["output_dir"]), self.provider.config
+        for name in ("wav.scp", "utt2num_samples"):
+            for left in out.glob(f".{name}.*.tmp"):  # by a process that was killed
+                left.unlink()
         if how["audio_format"] == "flac.ark":
             publish_ark(shard_dirs, "wav", out)
         else:
