@@ -137,6 +137,7 @@ def test_bad_files_cost_themselves_alone(sources: list[tuple[str, Path]], tmp_pa
     told = (out / "run/format_audio/failures.jsonl").read_text().splitlines()
     assert [json.loads(line)["utterance"] for line in told] == ["utt2", "utt5"]
     assert not (out / "wav.scp").exists()
+    assert "runner" not in str(caught.value)  # which the caller does not have
 
     sources[5][1].write_bytes(good)
     before = (out / "audio/utt0.flac").stat().st_ino

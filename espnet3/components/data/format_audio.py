@@ -14,7 +14,7 @@ from espnet3.components.data.audio.read import Channel
 from espnet3.components.data.kaldi.checks import is_pipe
 from espnet3.components.data.kaldi.values import read_audio_value
 from espnet3.components.data.utterances import Utterance, checked_utterances, known_seconds
-from espnet3.errors import ConfigError, DataError
+from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
 from espnet3.parallel.env_provider import EnvironmentProvider
@@ -90,7 +90,11 @@ def format_audio(
         n_hex=audio_files.n_hex_digits(len(items)),
     )
     runner = FormatAudioRunner(provider, output_dir=out / "run", shard_subdir=STEP)
-    made: FormattedAudio = runner([list(item) for item in items], durations=known_seconds(items))
+    try:
+        made: FormattedAudio = runner([list(i) for i in items], durations=known_seconds(items))
+    except RunFailed as error:
+        error.debug = ""  # the runner is nothing that the caller has in hand
+        raise
     return made
 
 
