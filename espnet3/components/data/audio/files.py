@@ -19,6 +19,7 @@ from espnet3.components.data.audio.decoders import Samples
 from espnet3.components.data.utterances import Utterance
 from espnet3.errors import DataError
 from espnet3.parallel.engine import durable
+from espnet3.utils.artifacts import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +70,7 @@ def write_audio(path: Path, samples: np.ndarray[Any, np.dtype[np.int16]], rate: 
 
     content = io.BytesIO()  # a full disk is then Python's error, which says so
     soundfile.write(content, samples, rate, format=path.suffix[1:].upper(), subtype="PCM_16")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        temporary.write_bytes(content.getbuffer())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_bytes(path, content.getvalue())
 
 
 def check_sources(items: Iterable[Utterance], audio: Path) -> None:
