@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from espnet3.components.data.audio.decoders import Samples
-from espnet3.components.data.utterances import Utterance
 from espnet3.errors import DataError
 from espnet3.parallel.engine import durable
 from espnet3.utils.artifacts import write_bytes
@@ -71,30 +69,6 @@ def write_audio(path: Path, samples: np.ndarray[Any, np.dtype[np.int16]], rate: 
     content = io.BytesIO()  # a full disk is then Python's error, which says so
     soundfile.write(content, samples, rate, format=path.suffix[1:].upper(), subtype="PCM_16")
     write_bytes(path, content.getvalue())
-
-
-def check_sources(items: Iterable[Utterance], audio: Path) -> None:
-    """Refuse sources in the directory that results are written to.
-
-    Raises:
-        DataError: naming the first one.
-    """
-    if not audio.exists():
-        return
-    root = os.path.join(os.path.realpath(audio), "")
-    real: dict[str, str] = {}
-    for item in items:
-        folder, name = os.path.split(item.audio)
-        if folder not in real:
-            real[folder] = os.path.join(os.path.realpath(folder), "")
-        path = real[folder] + name
-        if path.startswith(root) or (
-            os.path.islink(path) and os.path.realpath(path).startswith(root)
-        ):
-            raise DataError(
-                f"utterance {item.utt_id!r}: its audio {item.audio} lies in {audio}, where the "
-                "results go; choose another out_dir, so that no source is overwritten"
-            )
 
 
 def files_below(out: Path) -> set[str]:
