@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, cast
 
 from espnet3.errors import ConfigError, RunFailed, RunStopped
 from espnet3.parallel.config import ParallelConfig
@@ -94,13 +94,18 @@ def check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence
     """Durations decide the order of work alone, so bad ones are no reason to stop.
 
     Raises:
-        ConfigError: if there are not as many as items.
+        ConfigError: if there are not as many as items, or one is no number.
     """
     if durations is None:
         return None
     if len(durations) != n_items:
         raise ConfigError(f"{len(durations)} durations given for {n_items} items")
-    if not all(0 <= seconds < float("inf") for seconds in durations):
+    try:
+        usable = all(0 <= seconds < float("inf") for seconds in durations)
+    except TypeError:
+        wrong = next((s for s in durations if not isinstance(s, SupportsFloat)), None)
+        raise ConfigError(f"durations are numbers of seconds, and one is {wrong!r}") from None
+    if not usable:
         logger.warning("some durations are negative or not finite; doing without any")
         return None
     return durations

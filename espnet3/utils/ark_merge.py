@@ -22,12 +22,19 @@ alone."""
 
 @dataclass
 class _Part:
-    """One ark to be published: stretches (first byte, end) of shards' arks, in order."""
+    """One ark to be published: stretches (first byte, end) of shards' arks, in order.
+
+    ``first`` and ``last`` are where the first and the last entry begin, and their utterances.
+    """
 
     size: int = 0
     stretches: list[tuple[Path, int, int]] = field(default_factory=list)
+    first: tuple[int, str] = (0, "")
+    last: tuple[int, str] = (0, "")
 
-    def add(self, ark: Path, begin: int, end: int) -> None:
+    def add(self, utterance: str, ark: Path, begin: int, end: int) -> None:
+        self.last = (self.size, utterance)
+        self.first = self.first if self.stretches else self.last
         self.size += end - begin
         if self.stretches and self.stretches[-1][0] == ark:
             begin = self.stretches.pop()[1]
@@ -60,7 +67,7 @@ def publish_ark(shard_dirs: Sequence[Path], name: str, run_dir: Path) -> None:
             path = (folder / f"{name}.{len(parts)}.ark").as_posix()
             check_scp_value(path, utterance, name)
             scp.write(f"{utterance} {path}:{parts[-1].size + value_offset(utterance)}\n".encode())
-            parts[-1].add(ark, begin, end)
+            parts[-1].add(utterance, ark, begin, end)
         for number, part in enumerate(parts, start=1):
             _write_part(folder / f"{name}.{number}.ark", part)
         fsync_path(folder)
@@ -82,11 +89,13 @@ def _entries(shard_dirs: Sequence[Path], name: str) -> Iterator[tuple[str, Path,
 def _write_part(path: Path, part: _Part) -> None:
     """Write one part, unless it is there already: a run of 100 GB may be merged again."""
     # A part has the time of the newest shard in it. That and the size tell whether it was made of
-    # these shards, which never change once they are committed.
+    # these shards, which never change once they are committed; but an utterance that has come to
+    # an earlier part pushes all entries behind it on, and they may be of one size.
     made = max(ark.stat().st_mtime_ns for ark, _, _ in part.stretches)
     with suppress(FileNotFoundError):
         there = path.stat()
-        if (there.st_size, there.st_mtime_ns) == (part.size, made):
+        same = (there.st_size, there.st_mtime_ns) == (part.size, made)
+        if same and _begin_there(path, part.first, part.last):
             return
     with replacing(path) as target:
         for ark, begin, end in part.stretches:
@@ -95,6 +104,17 @@ def _write_part(path: Path, part: _Part) -> None:
                 _copy(source, target, end - begin)
         target.flush()
         os.utime(target.fileno(), ns=(made, made))
+
+
+def _begin_there(path: Path, *entries: tuple[int, str]) -> bool:
+    """Whether the entries of these utterances begin at these places of an ark."""
+    with path.open("rb") as ark:
+        for begin, utterance in entries:
+            ark.seek(begin)
+            expected = f"{utterance} ".encode()
+            if ark.read(len(expected)) != expected:
+                return False
+    return True
 
 
 def _copy(source: BinaryIO, target: BinaryIO, n_bytes: int) -> None:

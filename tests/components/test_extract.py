@@ -193,6 +193,30 @@ def test_a_directory_of_somebody_else_is_not_touched(tmp_path):
     assert tree(tmp_path / "out/a") == {"mine": "mine"}
 
 
+def test_a_directory_made_by_hand_after_a_failure_is_that_of_somebody_else(tmp_path):
+    archive, by_hand = tmp_path / "a.tar", tmp_path / "out/a"
+    archive.write_text("damaged")
+    with pytest.raises(RunFailed):
+        extract([archive], tmp_path / "out")
+    by_hand.mkdir()
+    (by_hand / "mine").write_text("mine")
+    for _ in range(2):
+        with pytest.raises(RunFailed, match="out/a is there, and was not unpacked from"):
+            extract([archive], tmp_path / "out")
+        make_tar(archive, ("one", "1"))  # a good one at last
+    assert tree(by_hand) == {"mine": "mine"}
+
+
+def test_archives_with_one_name_beginning_with_the_other_do_not_meet(tmp_path):
+    at_work = tmp_path / "out/.v1.0.k2x_9abc.tmp/v1.0"  # of another worker
+    at_work.mkdir(parents=True)
+    killed = tmp_path / "out/.v1.k2x_9abc.tmp/v1"
+    killed.mkdir(parents=True)
+    extract_archive(make_tar(tmp_path / "v1.tar", ("one", "1")), tmp_path / "out/v1")
+    assert at_work.exists()
+    assert not killed.exists()
+
+
 def test_a_failing_archive_is_named_and_the_others_are_unpacked(tmp_path):
     archives = [
         make_tar(tmp_path / "bad.tar", ("../x", "1")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,21 @@ def test_sources_are_never_overwritten(sources: list[tuple[str, Path]], tmp_path
         format_audio([("utt0", link)], out)
 
 
+def test_the_table_of_the_sources_is_not_overwritten(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "wav.scp").write_text("".join(f"{utt} {path}\n" for utt, path in sources))
+    before = (data / "wav.scp").read_bytes()
+    with pytest.raises(DataError, match=r"data/wav.scp was not written by this step"):
+        format_audio(kaldi_utterances(data), data)
+    assert (data / "wav.scp").read_bytes() == before
+    made = format_audio(kaldi_utterances(data), tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/run")
+    assert format_audio(kaldi_utterances(data), tmp_path / "out") == made
+
+
 def test_many_files_are_spread_over_directories(
     sources: list[tuple[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +198,11 @@ def test_wrong_arguments(sources: list[tuple[str, Path]], tmp_path: Path) -> Non
         format_audio(sources, tmp_path / "out", audio_format="mp3")
     with pytest.raises(ConfigError, match="channel: -1"):
         format_audio(sources, tmp_path / "out", channel=-1)
+    for wrong in ("utt", ("utt",), ("utt", None), ("utt", "a.wav", "x"), ("utt", "a", 0, 1, 2)):
+        with pytest.raises(DataError, match=r"utterance 0: .* is neither \(id, file\) nor"):
+            format_audio([wrong], tmp_path / "out")  # type: ignore[list-item]
+    with pytest.raises(RunFailed, match="no segment goes from 0.0 to inf"):
+        format_audio([("utt", sources[0][1], 0, float("inf"))], tmp_path / "inf")  # type: ignore
     with pytest.raises(DataError, match="utterance 'utt0' comes twice"):
         format_audio([sources[0], sources[0]], tmp_path / "out")
 

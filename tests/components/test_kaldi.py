@@ -93,6 +93,7 @@ def test_reading_and_writing_gives_the_same_bytes(tmp_path, extra):
         ("segments", "ann-1 ann-1 0 1\nann-2 ann-2 1 1\nbob-1 bob-1 0 1\n", "line 2: 'ann-2': 'an"),
         ("segments", "ann-1 ann-1 0 1\nann-2 x 0 1\nbob-1 bob-1 0 1\n", "'x' is not in wav.scp"),
         ("segments", "ann-1 ann-1 0 1\nann-2 x 0 1\nbob-1 bob-1 0 1\n", "wav.scp, line 2: record"),
+        ("segments", "ann-1 ann-1\t0\t1\nann-2 x\t0 1\nbob-1 bob-1 0 1\n", "'x' is not in wav.scp"),
         ("utt2dur", "ann-1 1\nann-2 nan\nbob-1 1\n", "utt2dur, line 2: 'ann-2': 'nan' is not"),
     ],
 )  # fmt: skip
@@ -139,7 +140,7 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, text):
 def test_fixing_sorts_and_keeps_what_all_files_have(tmp_path):
     untidy = {
         "wav.scp": "callB  b.flac\ncallA\ta.flac \ncallC c.flac\n",
-        "segments": "bob-1 callB 0 0.5\nann-2 callA 1 2.25\nann-1 callA 0.5 1.0\nz callZ 0 1\n",
+        "segments": "bob-1\tcallB\t0\t0.5\nann-2 callA 1 2.25\nann-1 callA 0.5 1.0\nz callZ 0 1\n",
         "text": "bob-1 NO\r\nann-1 ÉTÉ\u3000HOT\n\nann-1 AGAIN\nann-2 \n",
         "utt2spk": "bob-1 bob\nann-1 ann\nann-2 ann\nc-1 c",
     }
@@ -148,6 +149,7 @@ def test_fixing_sorts_and_keeps_what_all_files_have(tmp_path):
     fixed = content(folder)
     tidy = {**FILES, **SEGMENTS, "text": "ann-1 ÉTÉ HOT\nann-2\nbob-1 NO\n"}
     del tidy["utt2num_samples"]
+    tidy["segments"] = tidy["segments"].replace("callB 0 0.5", "callB\t0\t0.5")
     assert fixed == {name: text.encode() for name, text in tidy.items()}
     assert content(folder / ".backup") == {name: text.encode() for name, text in untidy.items()}
     read_kaldi_dir(folder, require=KALDI_REQUIRES)
@@ -157,6 +159,14 @@ def test_fixing_what_leaves_nothing_changes_nothing(tmp_path):
     folder = make(tmp_path / "data", {**FILES, "text": "someone-else A\n"})
     before = content(folder)
     with pytest.raises(DataError, match="text: is empty"):
+        fix_kaldi_dir(folder)
+    assert content(folder) == before
+
+
+def test_fixing_does_not_destroy_what_it_cannot_read(tmp_path):
+    folder = make(tmp_path, {**FILES, "text": "ann-1 ÉTÉ\nann-2 B\nbob-1 C\n".encode("latin-1")})
+    before = content(folder)
+    with pytest.raises(DataError, match=r"text, line 1: not UTF-8 \(byte 0xc9\)"):
         fix_kaldi_dir(folder)
     assert content(folder) == before
 
@@ -273,6 +283,21 @@ def test_pickle_in_an_ark_is_refused(corpus):
     kaldiio.save_ark("p.ark", {"ann-1": [1]}, write_function="pickle")
     make(corpus, {"wav.scp": FILES["wav.scp"].replace("a1.wav", "p.ark:6")})
     with pytest.raises(DataError, match="'ann-1': p.ark:6: is a Python pickle"):
+        _ = KaldiDataset(corpus)[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("gone.ark:6", "gone.ark:6: cannot be read: No such file"),
+        ("junk.ark:3", "junk.ark:3: no entry of an ark begins there"),
+        ("junk.ark:99", "junk.ark:99: no entry of an ark begins there"),
+    ],
+)
+def test_place_without_an_entry_is_named(corpus, place, problem):
+    (corpus.parent / "junk.ark").write_bytes(b"abcdefghijklmnop")
+    make(corpus, {"wav.scp": FILES["wav.scp"].replace("a1.wav", place)})
+    with pytest.raises(DataError, match=f"'ann-1': {problem}"):
         _ = KaldiDataset(corpus)[0]
 
 

@@ -34,6 +34,11 @@ from espnet3.errors import ConfigError, DataError
         ("es", "Marque 1.000, ¡ya! 28,8", "marque mil ya veintiocho punto ocho"),
         ("fr", "l’aide : 71 appels", "l'aide soixante et onze appels"),
         ("it", "premere 3 per l'aiuto, è così", "premere tre per l'aiuto è così"),
+        (
+            "it",
+            "il 3,5% di 1.000.000,25",
+            "il tre virgola cinque per cento di un milione virgola due cinque",
+        ),
         ("ru", "Нажмите 2, чтобы зайти ещё", "нажмите два чтобы зайти еще"),
     ],
 )
@@ -51,6 +56,7 @@ def test_choices() -> None:
         "dial one two three four or six hundred"
     )
     assert normalize("en", letters_joined=True)("enter the P I N now") == "enter the pin now"
+    assert normalize("en", letters_joined=True)("your P, I, N - please") == "your pin please"
     assert normalize("fr", accents=False)("dévérouillé") == "deverouille"
     decomposed = unicodedata.normalize("NFD", "però")
     assert normalize("it")(decomposed) == "però"

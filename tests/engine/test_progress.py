@@ -32,9 +32,11 @@ def test_line_counts_items_where_durations_are_unknown():
 
 def test_line_goes_by_audio_where_it_can_as_the_long_ones_come_first():
     progress = Progress(goal=100, done=0, now=0.0, audio=7200.0)
-    line = progress.line(done=10, failed=0, now=60.0, heard=3600.0)
+    line = progress.line(done=10, failed=0, now=60.0, heard=3600.0, ahead=3600.0)
     assert "60 min of 2 h 0 min of audio at 60 times real time" in line
     assert line.endswith("about 60 s left")
+    line = progress.line(done=10, failed=80, now=120.0, heard=3600.0, ahead=60.0)
+    assert line.endswith("about 2.0 s left")  # what has failed is not waited for
 
 
 def test_nothing_is_claimed_before_anything_is_done():

@@ -145,6 +145,19 @@ def test_merging_again_writes_no_part_again_and_leaves_no_old_ones(tmp_path, mon
     assert not kaldiio.load_scp(str(tmp_path / "out/feats.scp"))["u9"].any()
 
 
+def test_an_utterance_that_comes_late_moves_all_behind_it(tmp_path, monkeypatch):
+    records = [{"utt_id": f"u{i:02}", "feats": np.full(20, i, np.float32)} for i in range(12)]
+    size, how = len(b"u00 \0BFV \4....") + 80, {"feats": {"type": "ark"}}
+    monkeypatch.setattr(ark_merge, "PART_BYTES", 4 * size)
+    before = write_shard(tmp_path, "split.1", records[:2], **how)
+    behind = write_shard(tmp_path, "split.3", records[3:], **how)
+    publish([before, behind], tmp_path / "out")
+    late = write_shard(tmp_path, "split.2", records[2:3], **how)
+    publish([before, late, behind], tmp_path / "out")  # parts 2 and 3 are as long as before
+    for utt, array in kaldiio.load_scp(str(tmp_path / "out/feats.scp")).items():
+        np.testing.assert_array_equal(array, records[int(utt[1:])]["feats"])
+
+
 def test_shards_that_pack_and_shards_that_do_not_are_refused(tmp_path):
     record = {"utt_id": "u1", "feats": np.ones(2)}
     shards = [

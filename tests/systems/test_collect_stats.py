@@ -387,7 +387,7 @@ def awkward(config, *what, **arguments):
         ("empty", r"feats is empty: its shape is \(0, 4\)"),
         ("text", "not real numbers"),
         ("no dict", "it must return a dict"),
-        ("list", "'feats': list"),
+        ("list", "stats_code.bad gave 'feats': list"),
         ("name", "'a/b' cannot name"),
     ],
 )
@@ -403,6 +403,20 @@ def test_bad_item_fails_by_its_utterance_id(config, what, message):
     collect_stats(of(broken, "run.on_error=skip"))
     assert list(read_scp("stats/train/feats_shape")) == ["u00", "u01", "u03"]
     assert np.load("stats/train/feats_stats.npz")["count"] == 9
+
+
+def test_nothing_is_left_of_features_that_are_not_collected_any_more(config):
+    scaled = {"_target_": "stats_code.Scaled", "factor": 2}
+    collect_stats(
+        of(config, collect_stats={"collect_feats": scaled, "write_collected_feats": True})
+    )
+    own = Path("stats/train/notes_shape")
+    own.touch()
+    collect_stats(of(config, "run.resume=false"))
+    left = {path.name for path in Path("stats/train").rglob("*") if "split." not in str(path)}
+    assert "feats_stats.npz" in left
+    assert not [name for name in left if name.startswith(("energy", "pitch"))]
+    assert own.exists()
 
 
 def test_other_split_is_done_when_one_fails(config):

@@ -143,7 +143,8 @@ class CollectStatsProvider(EnvironmentProvider):
         """
         function = read_options(config).collect_feats
         if function is not None:
-            return FunctionFeatures(build_function(function))
+            name = function if isinstance(function, str) else function["_target_"]
+            return FunctionFeatures(build_function(function), name)
         config = copy.deepcopy(config)
         with open_dict(config):
             for key in ("normalize", "normalize_conf"):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -166,7 +166,11 @@ class UnpackedArchives:
         # Before the directory is there: half of one never has the name.
         self._records.write(name, {"archive": made_from})
         logger.info("unpacking %s to %s", archive, to)
-        extract_archive(archive, to)
+        try:
+            extract_archive(archive, to)
+        except BaseException:  # whoever unpacks it by hand then has a directory of their own
+            self._records.remove(name)
+            raise
 
 
 class _Unpacking:
@@ -256,8 +260,11 @@ def _check_free(to: Path) -> None:
 def _temporary(to: Path) -> Iterator[Path]:
     """A directory beside ``to``; it is gone at the end unless it was renamed."""
     prefix = f".{to.name}."
-    for leftover in to.parent.glob(f"{glob.escape(prefix)}*.tmp"):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
+    # Of a process that was killed; that of an archive `<name>.1` is not one of `<name>`.
+    of_this = re.compile(rf"{re.escape(prefix)}[^.]+\.tmp")
+    for leftover in to.parent.iterdir():
+        if of_this.fullmatch(leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
     private = Path(tempfile.mkdtemp(prefix=prefix, suffix=".tmp", dir=to.parent))
     try:
         directory = private / to.name

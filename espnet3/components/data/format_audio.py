@@ -78,12 +78,14 @@ def format_audio(
 
     Raises:
         ConfigError: An argument is wrong, or a package of the extra ``data`` is missing.
-        DataError: An id comes twice, a source lies where results go, or a result is gone.
+        DataError: An id comes twice, a source or a ``wav.scp`` of somebody else lies where results
+            go, or a result is gone.
         RunFailed: Some utterances failed, all others are done; nothing was published.
     """
     out = Path(out_dir).absolute()
     items = checked_utterances(utterances)
     check_sources(items, out / audio_files.AUDIO)
+    _check_own(out)
     provider = FormatAudioProvider(
         out,
         sample_rate=sample_rate,
@@ -206,6 +208,20 @@ class FormatAudioRunner(BaseRunner):
         durable.fsync_path(out)
         seconds = n_samples / how["sample_rate"]
         return FormattedAudio(out / "wav.scp", out / "utt2num_samples", n_utterances, seconds)
+
+
+def _check_own(out: Path) -> None:
+    """Refuse a directory whose ``wav.scp`` is another's, perhaps that of the sources."""
+    table = out / "wav.scp"
+    if (out / "run" / STEP).exists() or not table.exists():
+        return
+    with table.open(encoding="utf-8", errors="replace") as lines:
+        _, _, place = lines.readline().partition(" ")
+    if not place.startswith(f"{out}{os.sep}"):
+        raise DataError(
+            f"{table} was not written by this step, and would be overwritten; choose another "
+            "out_dir, or remove it"
+        )
 
 
 def _read(utterance: Utterance, how: Mapping[str, Any]) -> Samples:

@@ -28,6 +28,8 @@ _OUTER_APOSTROPHE = re.compile(r"(?<!\w)'|'(?!\w)")
 PERCENT = {
     "en": "percent", "es": "por ciento", "fr": "pour cent", "it": "per cento", "ru": "процентов",
 }  # fmt: skip
+_DECIMALS_LOST = ("cy", "it")
+"""Languages whose words num2words has for a float only: of a `Decimal` it says the whole part."""
 _ORDINAL = {
     "en": r"(?:st|nd|rd|th)\b", "es": "[ºª]", "it": "[ºª°]", "fr": r"(?:er|re|e|ème|eme)\b",
 }  # fmt: skip
@@ -89,7 +91,7 @@ class TextNormalizer:
             steps.append(NumbersToWords(language, digit_by_digit_from))
         steps += [str.lower if case == "lower" else str.upper, without_punctuation]
         if letters_joined:
-            steps.append(single_letters_joined)
+            steps += [single_spaces, single_letters_joined]
         if language == "ru":
             steps.append(without_yo)
         if not accents:
@@ -203,7 +205,8 @@ class NumbersToWords:
 
     def _say(self, number: str, to: str = "cardinal") -> str:
         num2words: Any = import_extra("num2words", "writing numbers as words").num2words
-        value = Decimal(number) if "." in number else int(number)
+        exact = float if self.language[:2] in _DECIMALS_LOST else Decimal
+        value = exact(number) if "." in number else int(number)
         try:
             return str(num2words(value, lang=self.language, to=to))
         except OverflowError:  # more digits than the language has words for

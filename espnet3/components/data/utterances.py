@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from espnet3.components.data.kaldi.directory import read_kaldi_dir
 from espnet3.errors import DataError
@@ -53,20 +53,32 @@ def checked_utterances(
     """Return them as a list, when every id can be one and none comes twice.
 
     Raises:
-        DataError: There are none, or an id comes twice.
+        DataError: There are none, one is something else, or an id comes twice.
         RecordRejected: An id cannot be the name of a file.
     """
     checked, seen = [], set()
     for number, given in enumerate(utterances):
-        utt_id, audio, *stretch = given
-        check_utt_id(utt_id, f"utterance {number}")
-        if utt_id in seen:
-            raise DataError(f"utterance {utt_id!r} comes twice")
-        seen.add(utt_id)
-        checked.append(Utterance(utt_id, os.fspath(audio), *stretch))
+        utterance = _utterance(given, number)
+        check_utt_id(utterance.utt_id, f"utterance {number}")
+        if utterance.utt_id in seen:
+            raise DataError(f"utterance {utterance.utt_id!r} comes twice")
+        seen.add(utterance.utt_id)
+        checked.append(utterance)
     if not checked:
         raise DataError("there are no utterances")
     return checked
+
+
+def _utterance(given: Any, number: int) -> Utterance:
+    try:
+        if isinstance(given, str):  # such as the keys of a dict
+            raise TypeError
+        utt_id, audio, *times = given
+        return Utterance(utt_id, os.fspath(audio), *(t if t is None else float(t) for t in times))
+    except (TypeError, ValueError):
+        raise DataError(
+            f"utterance {number}: {given!r} is neither (id, file) nor (id, file, start, end)"
+        ) from None
 
 
 def check_sources(items: Iterable[Utterance], results: Path) -> None:

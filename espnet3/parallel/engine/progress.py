@@ -23,7 +23,9 @@ class Progress:
         """Whether the last line is old enough for another one."""
         return now - self._said >= SAY_EVERY
 
-    def line(self, done: int, failed: int, now: float, heard: float = 0.0) -> str:
+    def line(
+        self, done: int, failed: int, now: float, heard: float = 0.0, ahead: float = 0.0
+    ) -> str:
         """What to say now.
 
         Args:
@@ -31,6 +33,7 @@ class Progress:
             failed: positions that failed.
             now: the time, by the same clock.
             heard: seconds of audio done since the beginning of this start.
+            ahead: seconds of audio in what is neither done nor failed.
         """
         self._said = now
         took = now - self._began
@@ -43,7 +46,7 @@ class Progress:
             left = (self._goal - done - failed) / rate
             if heard:
                 # Long items come first, so that items are counted too low at the beginning.
-                left = (self._audio - heard) * took / heard
+                left = ahead * took / heard
                 text += f", {duration(heard)} of {duration(self._audio)} of audio"
                 text += f" at {heard / took:.3g} times real time"
             text += f", about {duration(max(0.0, left))} left"

@@ -275,7 +275,8 @@ class Run:
         # Asked at each report, when counting what is done would take as long as there are workers.
         if self._progress is not None and self._progress.is_due(now):
             n_failed = len(self.coverage.failed)
-            line = self._progress.line(self._n_done(), n_failed, now, self._heard)
+            done, ahead = self._n_done(), self._audio_left()
+            line = self._progress.line(done, n_failed, now, self._heard, ahead)
             logger.info("%s", line)
 
     def _halve(self, first: int, stop: int) -> None:

@@ -171,7 +171,7 @@ def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
 
 def _bounds(name: Name, start: float | None, end: float | None) -> tuple[float, float | None]:
     first = 0.0 if start is None else start
-    if not 0 <= first < (np.inf if end is None else end):
+    if not 0 <= first < (np.inf if end is None else end) or end == np.inf:
         raise DataError(f"{name}: no segment goes from {start} to {end} seconds")
     return first, end
 

@@ -70,6 +70,11 @@ def parse_segments(table: KaldiTable, problems: Problems) -> Segments:
     return segments
 
 
+def recording_of(value: str) -> str:
+    """Return the recording of a line of ``segments``, whatever white space is behind it."""
+    return (value.split(None, 1) or [""])[0]
+
+
 def check_recordings(
     table: KaldiTable, segments: Segments, wav: KaldiTable, problems: Problems
 ) -> None:
@@ -77,7 +82,7 @@ def check_recordings(
     known, used = set(wav.keys), set(segments.recordings)
     if used - known:
         for i, value in enumerate(table.values):
-            recording = value.partition(" ")[0]
+            recording = recording_of(value)
             if recording in used - known:
                 text = f"{table.keys[i]!r}: recording {recording!r} is not in {wav.path.name}"
                 problems.add(table.path, i + 1, "no such recording", text)

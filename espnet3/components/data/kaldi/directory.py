@@ -16,7 +16,7 @@ from espnet3.components.data.kaldi.files import (
     read_table,
     write_table,
 )
-from espnet3.components.data.problems import Problems
+from espnet3.components.data.problems import Problems, decoded
 from espnet3.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -135,10 +135,16 @@ def fix_kaldi_dir(path: str | Path) -> dict[str, int]:
         By file, how many lines were left out.
 
     Raises:
-        DataError: What is left is no valid directory; nothing was changed.
+        DataError: A file is not UTF-8, or what is left is no valid directory; nothing was changed.
     """
     path = Path(path)
     tables = _read_tables(path, Problems())
+    unreadable = Problems()
+    for table in tables.values():
+        decoded(table.path.read_bytes(), table.path, unreadable)
+    unreadable.raise_if_any(
+        f"{path} was left as it is", "Convert it first, such as with `iconv -f latin1 -t utf-8`."
+    )
     before = {name: len(table) for name, table in tables.items()}
     tables.pop("spk2utt", None)
     files = {name: _first_of_each(table) for name, table in tables.items()}
@@ -228,12 +234,13 @@ def _keep_common(files: dict[str, dict[str, str]]) -> None:
     """Leave out of all files what is not in all of them."""
     if "segments" in files and "wav.scp" in files:
         recordings = files["wav.scp"]
-        kept = {u: v for u, v in files["segments"].items() if v.partition(" ")[0] in recordings}
-        files["segments"] = kept
+        files["segments"] = {
+            u: v for u, v in files["segments"].items() if checks.recording_of(v) in recordings
+        }
     names = _by_utterance(files)
     common = set.intersection(*(set(files[name]) for name in names)) if names else set()
     for name in names:
         files[name] = {key: value for key, value in files[name].items() if key in common}
     if "segments" in files and "wav.scp" in files:
-        used = {value.partition(" ")[0] for value in files["segments"].values()}
+        used = set(map(checks.recording_of, files["segments"].values()))
         files["wav.scp"] = {k: v for k, v in files["wav.scp"].items() if k in used}

@@ -88,16 +88,24 @@ def _from_ark(value: str) -> tuple[np.ndarray[Any, Any], int]:
 
 
 def _load(value: str) -> Any:
-    """Let kaldiio read a value that is no pipe."""
+    """Let kaldiio read a value."""
     kaldiio = import_kaldiio()
-    if not is_pipe(value):
+    data = io.BytesIO(_output_of(value)) if is_pipe(value) else None
+    try:
+        if data is not None:
+            return kaldiio.matio.read_kaldi(_unpickled(data, value))
         found = _IN_ARK.fullmatch(value)
         with open(found["ark"] if found else value, "rb") as ark:
             ark.seek(int(found["offset"]) if found else 0)
             if ark.read(3) == b"PKL":  # kaldiio would run whatever it holds
                 raise DataError(f"{value}: is a Python pickle, which is not read from an ark")
         return kaldiio.load_mat(value)
-    return kaldiio.matio.read_kaldi(_unpickled(io.BytesIO(_output_of(value)), value))
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{value}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # kaldiio checks by assertions and by much else
+        raise DataError(f"{value}: no entry of an ark begins there, or it is damaged") from error
 
 
 def _unpickled(data: io.BytesIO, value: str) -> io.BytesIO:

@@ -57,10 +57,11 @@ class FunctionFeatures:
 
     Args:
         function: Gets one item of the data set; gives arrays of shape (frames, ...).
+        name: What messages call it.
     """
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[[Any], Any], name: str) -> None:
+        self._function, self._name = function, name
 
     def __call__(self, items: Sequence[Any]) -> list[dict[str, Array]]:
         """Features of each item.
@@ -71,14 +72,13 @@ class FunctionFeatures:
         return [self._checked(self._function(item)) for item in items]
 
     def _checked(self, result: Any) -> dict[str, Array]:
-        name = getattr(self._function, "__qualname__", type(self._function).__qualname__)
         arrays = result.items() if isinstance(result, Mapping) else None
         features = {str(key): to_array(value) for key, value in arrays or ()}
         wrong = [key for key, value in features.items() if value is None or value.ndim == 0]
         if arrays is None or wrong:
             got = f"{wrong[0]!r}: {type(result[wrong[0]]).__name__}" if wrong else type(result)
             raise TypeError(
-                f"collect_feats: {name} gave {got}; it must return a dict such as "
+                f"collect_feats: {self._name} gave {got}; it must return a dict such as "
                 "{'feats': array of shape (frames, dimensions)}"
             )
         return {key: value for key, value in features.items() if value is not None}

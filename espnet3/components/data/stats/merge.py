@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,7 @@ def publish_stats(shard_dirs: Sequence[Path], run_dir: Path) -> None:
     for name, dims in features.items():
         _publish_arrays(paths, name, run_dir)
         _write_sums(_total(paths, name, dims), dims_of(dims), run_dir / f"{name}_stats.npz")
+    _remove_others(paths, names, features, run_dir)
     _write_lines([name for name in names if name not in features], run_dir / "batch_keys")
     _write_lines(features, run_dir / "stats_keys")
     fsync_path(run_dir)
@@ -170,6 +173,25 @@ def _publish_arrays(paths: Sequence[Path], name: str, run_dir: Path) -> None:
     if any(folder.exists() for folder in collected):
         publish_ark(collected, name, run_dir / COLLECTED)
         fsync_path(run_dir / COLLECTED)
+
+
+def _remove_others(
+    paths: Sequence[Path], names: Sequence[str], features: Mapping[str, str], run_dir: Path
+) -> None:
+    """Remove what an earlier publication has left that had other names, or wrote features."""
+    before: set[str] = set()
+    for keys in ("batch_keys", "stats_keys"):
+        with suppress(FileNotFoundError):
+            before |= set((run_dir / keys).read_text(encoding="utf-8").split())
+    written = features if any((path / COLLECTED).exists() for path in paths) else {}
+    for name in before | set(names):
+        if name not in names:
+            (run_dir / f"{name}_shape").unlink(missing_ok=True)
+        if name not in features:
+            (run_dir / f"{name}_stats.npz").unlink(missing_ok=True)
+        if name not in written:
+            (run_dir / COLLECTED / f"{name}.scp").unlink(missing_ok=True)
+            shutil.rmtree(run_dir / COLLECTED / name, ignore_errors=True)
 
 
 def _write_lines(lines: Sequence[str] | dict[str, str], path: Path) -> None:
