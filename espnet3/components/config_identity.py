@@ -15,6 +15,9 @@ from espnet3.parallel.engine.identity import file_stamps
 from espnet3.parallel.runner_identity import plain
 from espnet3.utils.masking import is_secret_key
 
+_BUILD = (
+    "build_dataset", "build_model", "build_features", "build_env_local", "build_worker_setup_fn",
+)  # fmt: skip
 _REFERENCE = re.compile(r"\$\{\s*\.*([A-Za-z_][\w.-]*)\s*\}")
 
 
@@ -57,6 +60,16 @@ def _behind(raw: str, node: DictConfig | ListConfig, key: Any) -> Any:
             {str(k): v for k, v in items.items()} if isinstance(target, dict) else [*items.values()]
         )
     return raw if isinstance(value, str) and ("/" in value or "\\" in value) else plain(value)
+
+
+def builds_its_own_way(provider: type, base: type) -> bool:
+    """Whether a provider's class may read any key of the config, as `base` does not.
+
+    Args:
+        provider: The class.
+        base: `InferenceProvider` or `CollectStatsProvider`.
+    """
+    return any(getattr(provider, n, None) is not getattr(base, n, None) for n in _BUILD)
 
 
 def part_of_dataset(

@@ -92,7 +92,8 @@ def render_artifact(value: Any, how: ArtifactFormat, where: str) -> tuple[str, b
 def write_bytes(path: Path, data: bytes) -> Path:
     """Write a file in one step: absent, the old one, or whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Two hosts may write the same file at the same time, with processes of the same number.
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)

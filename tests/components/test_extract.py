@@ -3,12 +3,10 @@
 import io
 import os
 import random
-import signal
 import stat
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -19,8 +17,10 @@ from espnet3.components.data.extract import extract, extract_archive
 from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.parallel.parallel import parallel_session
 
-ROOT = Path(__file__).parents[2]
+from ..parallel.drivers import kill_when
+
 DATA = random.Random(0).randbytes(200_000)
+ROOT = Path(__file__).parents[2]
 
 
 def make_tar(path, *members, mode="w"):
@@ -275,15 +275,7 @@ def test_a_killed_driver_leaves_no_half_directory(tmp_path):
         "extract.members = slow\n"
         f"extract.extract([{str(big)!r}], {str(out)!r})\n"
     )
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    driver = subprocess.Popen([sys.executable, str(script)], env=environ)
-    deadline = time.monotonic() + 60
-    while not list(out.glob(".big.*.tmp/big/99")):
-        assert driver.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    kill_when(lambda: list(out.glob(".big.*.tmp/big/99")), script)
     assert not (out / "big").exists()
     extract([big], out)
     assert all((out / f"big/{i}").read_bytes() == DATA for i in range(200))

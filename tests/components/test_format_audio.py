@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +19,8 @@ from espnet3.components.data.utterances import Utterance, kaldi_utterances
 from espnet3.errors import ConfigError, DataError, IdentityChanged, RunFailed
 from espnet3.parallel.parallel import parallel_session, reset_parallel, set_parallel
 
-ROOT = Path(__file__).parents[2]
+from ..parallel.drivers import kill_when
+
 RATE = 16000
 
 
@@ -232,15 +228,8 @@ def test_killed_and_called_again(tmp_path: Path) -> None:
         "from espnet3.components.data.format_audio import format_audio\n"
         "format_audio(json.load(open(sys.argv[1])), sys.argv[2], sample_rate=22050)\n"
     )
-    driver = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path / "list.json"), str(out)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    while len(list(out.glob("audio/*.flac"))) < 5:
-        assert driver.poll() is None
-        time.sleep(0.001)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    arguments = ("-c", program, tmp_path / "list.json", out)
+    kill_when(lambda: len(list(out.glob("audio/*.flac"))) >= 5, *arguments)
     (out / ".wav.scp.77.tmp").touch()  # of one that was killed while it published
     format_audio(utterances, out, sample_rate=22050)
     format_audio(utterances, tmp_path / "whole", sample_rate=22050)

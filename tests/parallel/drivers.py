@@ -26,6 +26,16 @@ def await_that(condition, driver=None):
         time.sleep(0.02)
 
 
+def kill_when(condition, *arguments):
+    """Start a driver, Python with these arguments, and kill it once something has come about."""
+    driver = subprocess.Popen([sys.executable, *map(str, arguments)], env=_with_this_espnet3())
+    try:
+        await_that(condition, driver)
+    finally:
+        driver.kill()
+        driver.wait()
+
+
 def is_running(pid):
     """Whether a process that is nobody's child here still does anything."""
     try:
@@ -55,13 +65,11 @@ def drivers(script, out, log):
     started = []
 
     def start(n_items, terminal=None, **parallel):
-        root = str(Path(espnet3.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         arguments = [str(out), str(log), str(n_items), json.dumps(parallel)]
         with (log / "driver.txt").open("ab") as text:
             process = subprocess.Popen(
                 [sys.executable, str(script), *arguments],
-                env={**os.environ, "PYTHONPATH": path},
+                env=_with_this_espnet3(),
                 stdout=text,
                 stderr=text,
                 start_new_session=terminal is None,
@@ -76,3 +84,10 @@ def drivers(script, out, log):
         for process in started:
             process.kill()
             process.wait()
+
+
+def _with_this_espnet3():
+    """An environment in which Python finds the package that is tested here."""
+    root = str(Path(espnet3.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from espnet3.parallel.engine import durable
+
 logger = logging.getLogger(__name__)
 
 NAME = "built.json"
@@ -85,9 +87,7 @@ class BuildRecord:
         """
         sizes = {os.path.relpath(path, self.directory): Path(path).stat().st_size for path in files}
         text = json.dumps({"made_from": self.made_from, "files": sizes}, indent=1, sort_keys=True)
-        temporary = self.path.with_name(f".{NAME}.{os.getpid()}.tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, self.path)
+        durable.replace(self.path, f"{text}\n".encode())
 
 
 def _changed(path: Path, size: int) -> str:

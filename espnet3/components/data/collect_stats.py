@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from espnet3.components.config_identity import builds_its_own_way
 from espnet3.components.data.offers import utterance_id
 from espnet3.components.data.stats.features import FunctionFeatures, ModelFeatures
 from espnet3.components.data.stats.identity import stats_code, stats_identity
@@ -214,7 +215,7 @@ class CollectStatsRunner(BaseRunner):
     def identity(self) -> dict[str, Any]:
         """What decides the results; see `stats_identity`."""
         base = super().identity()
-        own_way = _builds_its_own_way(type(self.provider))
+        own_way = builds_its_own_way(type(self.provider), CollectStatsProvider)
         said: Mapping[str, Any] = stats_identity(self.provider, base, self.batch_size, own_way)
         if self.dataset_fingerprint is None:
             return {**said}
@@ -223,12 +224,6 @@ class CollectStatsRunner(BaseRunner):
     def code_identity(self) -> dict[str, str]:
         """A hash for each module of the user's code that this run needs."""
         code = None
-        if not _builds_its_own_way(type(self.provider)):
+        if not builds_its_own_way(type(self.provider), CollectStatsProvider):
             code = stats_code(type(self), self.provider)
         return super().code_identity() if code is None else code
-
-
-def _builds_its_own_way(provider: type) -> bool:
-    """Whether a provider's class may read any key of the config."""
-    names = ("build_dataset", "build_features", "build_env_local", "build_worker_setup_fn")
-    return any(getattr(provider, n, None) is not getattr(CollectStatsProvider, n) for n in names)

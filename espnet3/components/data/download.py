@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 from espnet3.components.data.fetch.http import HttpFetch, Patience, Version
 from espnet3.components.data.fetch.part_file import opened_alone
-from espnet3.components.data.fetch.restartable import Records, run_by_records
-from espnet3.components.data.fetch.targets import PART, RUN, Target, as_targets, digest_of
+from espnet3.components.data.fetch.restartable import RUN, Records, run_by_records
+from espnet3.components.data.fetch.targets import PART, Target, as_targets, digest_of
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable

@@ -14,8 +14,7 @@ from typing import Any
 
 from espnet3.components.data.fetch.archive_members import Member, members, readable, suffix_of
 from espnet3.components.data.fetch.part_file import opened_alone
-from espnet3.components.data.fetch.restartable import Records, run_by_records
-from espnet3.components.data.fetch.targets import RUN
+from espnet3.components.data.fetch.restartable import RUN, Records, run_by_records
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable

@@ -13,7 +13,12 @@ from espnet3.components.data.audio.decoders import Samples
 from espnet3.components.data.audio.read import Channel
 from espnet3.components.data.kaldi.checks import is_pipe
 from espnet3.components.data.kaldi.values import read_audio_value
-from espnet3.components.data.utterances import Utterance, checked_utterances, known_seconds
+from espnet3.components.data.utterances import (
+    Utterance,
+    check_sources,
+    checked_utterances,
+    known_seconds,
+)
 from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
@@ -79,7 +84,7 @@ def format_audio(
     """
     out = Path(out_dir).absolute()
     items = checked_utterances(utterances)
-    audio_files.check_sources(items, out / audio_files.AUDIO)
+    check_sources(items, out / audio_files.AUDIO)
     _check_own(out)
     provider = FormatAudioProvider(
         out,

@@ -1,10 +1,12 @@
 """A Kaldi data directory as a data set, which a config can name without any code of its own::
 
-dataset:
-  test:
-    - name: test
-      data_src: espnet3.components.data.kaldi_dataset
-      data_src_args: {path: data/test}
+    dataset:
+      test:
+        - name: test
+          data_src: espnet3.components.data.kaldi_dataset
+          data_src_args: {path: data/test}
+
+The other arguments are those of `KaldiDataset`.
 """
 
 from __future__ import annotations

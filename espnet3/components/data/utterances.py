@@ -81,6 +81,30 @@ def _utterance(given: Any, number: int) -> Utterance:
         ) from None
 
 
+def check_sources(items: Iterable[Utterance], results: Path) -> None:
+    """Refuse sources in the directory that results are written to.
+
+    Raises:
+        DataError: naming the first one.
+    """
+    if not results.exists():
+        return
+    root = os.path.join(os.path.realpath(results), "")
+    real: dict[str, str] = {}
+    for item in items:
+        folder, name = os.path.split(item.audio)
+        if folder not in real:
+            real[folder] = os.path.join(os.path.realpath(folder), "")
+        path = real[folder] + name
+        if path.startswith(root) or (
+            os.path.islink(path) and os.path.realpath(path).startswith(root)
+        ):
+            raise DataError(
+                f"utterance {item.utt_id!r}: its audio {item.audio} lies in {results}, where the "
+                "results go; choose another out_dir, so that no source is overwritten"
+            )
+
+
 def known_seconds(utterances: Iterable[Utterance]) -> list[float] | None:
     """Return the length of each where all are stretches with both ends, else `None`."""
     seconds = []

@@ -6,9 +6,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from espnet3.components.config_identity import add_dataset_code, as_written, part_of_dataset
+from espnet3.components.config_identity import (
+    add_dataset_code,
+    as_written,
+    builds_its_own_way,
+    part_of_dataset,
+)
 from espnet3.parallel.code_identity import code_of, starts_of
-from espnet3.systems.base.inference_identity import builds_its_own_way
+from espnet3.systems.base.inference_provider import InferenceProvider
 
 
 def inference_code(runner: type, provider: Any) -> dict[str, str] | None:
@@ -32,7 +37,7 @@ def inference_code(runner: type, provider: Any) -> dict[str, str] | None:
         return None
     written = as_written(config)
     dataset = part_of_dataset(config, written, "test", config.get("test_set"))
-    if builds_its_own_way(type(provider)):
+    if builds_its_own_way(type(provider), InferenceProvider):
         block = written.get("dataset")
         counted = {**written, "dataset": dataset if isinstance(block, dict) else block}
     else:

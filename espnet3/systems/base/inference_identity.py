@@ -6,7 +6,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from espnet3.components.config_identity import as_written, block_files, part_of_dataset
+from espnet3.components.config_identity import (
+    as_written,
+    block_files,
+    builds_its_own_way,
+    part_of_dataset,
+)
 from espnet3.parallel.engine.identity import FILES, config_key
 from espnet3.parallel.runner_identity import plain
 from espnet3.systems.base.inference_provider import InferenceProvider
@@ -41,7 +46,7 @@ def inference_identity(
     said_below = ("config.", FILES)
     identity = {key: value for key, value in base.items() if not key.startswith(said_below)}
     written = as_written(config)
-    if builds_its_own_way(type(provider)):
+    if builds_its_own_way(type(provider), InferenceProvider):
         left_out = {f"config.{key}" for key in ("dataset", "test_set", *_KEYS, *_PARAMS)}
         for key in base:
             if key.startswith("config.") and key not in left_out:
@@ -54,9 +59,3 @@ def inference_identity(
     identity["params"] = {k: plain(v) for k, v in params.items() if k not in _PARAMS}
     identity["model_files"] = block_files(config, "model")
     return {**identity, **said}
-
-
-def builds_its_own_way(provider: type) -> bool:
-    """Whether a provider's class may read any key of the config."""
-    names = ("build_dataset", "build_model", "build_env_local", "build_worker_setup_fn")
-    return any(getattr(provider, n, None) is not getattr(InferenceProvider, n) for n in names)

@@ -13,9 +13,10 @@ import soundfile
 from espnet3.components.data.build_record import BuildRecord
 from espnet3.components.data.dataset_builder import DatasetBuilder
 from espnet3.components.data.extract import extract_archive
+from espnet3.components.data.manifest import write_manifest
 from espnet3.errors import DataError
 
-from .manifest import Utterance, manifest_path, write_manifest
+from .dataset import manifest_path
 
 ARCHIVE = Path("downloads/an4_excerpt.tar.gz")
 SOURCE = Path("data/source")
@@ -41,7 +42,7 @@ class MiniAn4Builder(DatasetBuilder):
 
     def is_built(self, recipe_dir: str | Path, **_: Any) -> bool:
         """Tell whether a build came to its end and its files are still there, by their sizes."""
-        return BuildRecord(Path(recipe_dir) / "data").is_complete()
+        return _record(recipe_dir).is_complete()
 
     def build(self, recipe_dir: str | Path, **_: Any) -> None:
         """Convert SPHERE to WAV and write one manifest per split; all of it again if called again.
@@ -49,21 +50,25 @@ class MiniAn4Builder(DatasetBuilder):
         Raises:
             DataError: a transcript or recording is not what AN4 has.
         """
-        record, files = BuildRecord(Path(recipe_dir) / "data"), []
+        record, files = _record(recipe_dir), []
         record.clear()
         for split, name in SPLITS.items():
             manifest = manifest_path(recipe_dir, split)
             (manifest.parent / "wav").mkdir(parents=True, exist_ok=True)
             corpus = Path(recipe_dir) / SOURCE / "an4"
             recordings = _recordings(corpus, name)
-            utterances = []
+            rows = []
             for file, text in _transcripts(corpus / "etc" / f"{name}.transcription"):
                 if file not in recordings:
                     raise DataError(f"{name}: {file!r} has a transcript but no recording")
-                utterances.append(_convert(recordings[file], text, manifest.parent))
-            write_manifest(manifest, sorted(utterances, key=lambda utterance: utterance.utt_id))
-            files += [manifest, *(manifest.parent / utterance.wav for utterance in utterances)]
+                rows.append(_convert(recordings[file], text, manifest.parent))
+            write_manifest(manifest, sorted(rows, key=lambda row: str(row["utt_id"])))
+            files += [manifest, *(manifest.parent / row["audio"] for row in rows)]
         record.write(files)
+
+
+def _record(recipe_dir: str | Path) -> BuildRecord:
+    return BuildRecord(Path(recipe_dir) / "data", {"sample_rate": SAMPLE_RATE})
 
 
 def _recordings(corpus: Path, name: str) -> dict[str, Path]:
@@ -81,8 +86,8 @@ def _transcripts(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-def _convert(sphere: Path, text: str, directory: Path) -> Utterance:
-    """Write the recording as 16-bit PCM; the samples stay the same."""
+def _convert(sphere: Path, text: str, directory: Path) -> dict[str, Any]:
+    """Write the recording as 16-bit PCM, the samples as they are; return its manifest row."""
     samples, rate = soundfile.read(sphere, dtype="int16")
     if rate != SAMPLE_RATE or samples.ndim != 1:
         raise DataError(f"{sphere}: {rate} Hz, {samples.ndim} channel axes; not 16 kHz mono")
@@ -92,4 +97,5 @@ def _convert(sphere: Path, text: str, directory: Path) -> Utterance:
     temporary = wav.with_name(f".{wav.name}.tmp")
     soundfile.write(temporary, samples, rate, subtype="PCM_16", format="WAV")
     os.replace(temporary, wav)
-    return Utterance(utt_id, f"wav/{wav.name}", len(samples) / rate, text)
+    seconds = len(samples) / rate
+    return {"utt_id": utt_id, "audio": f"wav/{wav.name}", "seconds": seconds, "text": text}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from espnet3.components.data.audio.decoders import Samples
-from espnet3.components.data.utterances import Utterance
 from espnet3.errors import DataError
 from espnet3.parallel.engine import durable
+from espnet3.utils.artifacts import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -69,38 +68,7 @@ def write_audio(path: Path, samples: np.ndarray[Any, np.dtype[np.int16]], rate: 
 
     content = io.BytesIO()  # a full disk is then Python's error, which says so
     soundfile.write(content, samples, rate, format=path.suffix[1:].upper(), subtype="PCM_16")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        temporary.write_bytes(content.getbuffer())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def check_sources(items: Iterable[Utterance], audio: Path) -> None:
-    """Refuse sources in the directory that results are written to.
-
-    Raises:
-        DataError: naming the first one.
-    """
-    if not audio.exists():
-        return
-    root = os.path.join(os.path.realpath(audio), "")
-    real: dict[str, str] = {}
-    for item in items:
-        folder, name = os.path.split(item.audio)
-        if folder not in real:
-            real[folder] = os.path.join(os.path.realpath(folder), "")
-        path = real[folder] + name
-        if path.startswith(root) or (
-            os.path.islink(path) and os.path.realpath(path).startswith(root)
-        ):
-            raise DataError(
-                f"utterance {item.utt_id!r}: its audio {item.audio} lies in {audio}, where the "
-                "results go; choose another out_dir, so that no source is overwritten"
-            )
+    write_bytes(path, content.getvalue())
 
 
 def files_below(out: Path) -> set[str]:

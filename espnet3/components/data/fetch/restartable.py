@@ -18,6 +18,9 @@ from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.report import KILLED
 
+RUN = "run"
+"""Below a step's output directory, where its run and its records are kept."""
+
 
 class Records:
     """One small JSON file for each item in a directory, written in one step.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,11 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
+from espnet3.components.data.fetch.restartable import RUN
 from espnet3.errors import ConfigError
 from espnet3.utils.masking import is_secret_key, mask_url
 
-RUN = "run"
-"""Below a step's output directory, where its run is kept."""
 PART = ".part"
 
 _DIGITS = {"sha256": 64, "md5": 32}
@@ -172,6 +172,4 @@ def _clashes(paths: Sequence[str]) -> list[str]:
 
 
 def _digest(value: Any) -> str:
-    import json
-
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
