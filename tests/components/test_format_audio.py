@@ -18,6 +18,7 @@ from espnet3.components.data.format_audio import FormattedAudio, format_audio
 from espnet3.components.data.utterances import Utterance, kaldi_utterances
 from espnet3.errors import ConfigError, DataError, IdentityChanged, RunFailed
 from espnet3.parallel.parallel import parallel_session, reset_parallel, set_parallel
+from espnet3.utils.scp import read_scp
 
 from ..parallel.drivers import kill_when
 
@@ -153,8 +154,9 @@ def test_a_finished_run_only_looks_whether_all_is_there(
     assert format_audio(sources, out) == first
     assert {path: path.stat().st_ino for path in (out / "audio").iterdir()} == before
     (out / "audio/utt4.flac").unlink()
-    with pytest.raises(DataError, match=r"'utt4': .*utt4.flac was made, and is gone; remove"):
-        format_audio(sources, out)
+    assert format_audio(sources, out) == first
+    after = {path: path.stat().st_ino for path in (out / "audio").iterdir()}
+    assert [path.name for path in after if after[path] != before[path]] == ["utt4.flac"]
 
 
 def test_sources_are_never_overwritten(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
@@ -247,13 +249,67 @@ def test_a_directory_that_was_moved_gets_new_tables(
     assert (moved / "audio/utt0.flac").stat().st_ino == inode
 
 
-def test_other_arguments_or_utterances_are_refused(
-    sources: list[tuple[str, Path]], tmp_path: Path
-) -> None:
+def test_other_arguments_are_refused(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
     format_audio(sources, tmp_path / "out")
     with pytest.raises(IdentityChanged, match="sample_rate"):
         format_audio(sources, tmp_path / "out", sample_rate=8000)
-    with pytest.raises(IdentityChanged, match="items"):
-        format_audio(sources[:5], tmp_path / "out")
+    with pytest.raises(IdentityChanged, match="sample_rate"):
+        format_audio(sources[:5], tmp_path / "out", sample_rate=8000)
     set_parallel({"resume": False})
-    assert format_audio(sources[:5], tmp_path / "out").n_utterances == 5
+    assert format_audio(sources[:5], tmp_path / "out", sample_rate=8000).n_utterances == 5
+
+
+def made_at(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_ino for path in (out / "audio").iterdir()}
+
+
+def test_another_list_makes_no_more_than_it_must(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    out, whole = tmp_path / "out", format_audio(sources, tmp_path / "whole")
+    first = format_audio(sources[1:5], out)
+    before = made_at(out)
+    again = format_audio(sources, out)
+    assert (again.n_utterances, again.seconds) == (whole.n_utterances, whole.seconds)
+    assert again.utt2num_samples.read_bytes() == whole.utt2num_samples.read_bytes()
+    assert list(read_scp(again.wav_scp)) == [utt_id for utt_id, _ in sources]
+    assert before.items() <= made_at(out).items()
+    before = made_at(out)
+    assert format_audio(sources[1:5], out) == first  # and back, with nothing to do
+    assert format_audio(sources[::-1], out).n_utterances == len(sources)
+    assert made_at(out) == before
+
+
+def test_broken_source_may_be_left_out_or_mended(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    out, (utt_id, source) = tmp_path / "out", sources[2]
+    good = source.read_bytes()
+    source.write_bytes(b"")
+    with pytest.raises(RunFailed, match=utt_id):
+        format_audio(sources, out)
+    before = made_at(out)
+    assert len(before) == len(sources) - 1
+    others = [one for one in sources if one[0] != utt_id]
+    assert format_audio(others, out).n_utterances == len(others)
+    assert made_at(out) == before
+    source.write_bytes(good)
+    assert format_audio(sources, out).n_utterances == len(sources)
+    assert before.items() <= made_at(out).items()
+
+
+def test_source_with_new_content_is_made_again(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    out, (utt_id, source) = tmp_path / "out", sources[3]
+    format_audio(sources, out)
+    before = made_at(out)
+    source.write_bytes(sources[0][1].read_bytes())
+    format_audio(sources, out)
+    after = made_at(out)
+    assert [name for name in after if after[name] != before[name]] == [f"{utt_id}.flac"]
+    assert (out / f"audio/{utt_id}.flac").read_bytes() == (
+        out / f"audio/{sources[0][0]}.flac"
+    ).read_bytes()
+    source.unlink()  # what was made of it is still good
+    assert format_audio(sources, out).n_utterances == len(sources)

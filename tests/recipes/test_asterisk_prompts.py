@@ -191,10 +191,20 @@ def test_what_is_there_is_not_built_again_and_what_is_damaged_is(
     caplog.set_level("INFO", "espnet3")
     create(recipe, packages)
     assert "data/en/text has 0 bytes" in caplog.text
-    assert "all 6 items were done before" in caplog.text  # the audio is not formatted again
+    assert "6 of 6 utterances are there already" in caplog.text  # the audio is not formatted again
     assert len((recipe / "data/en/text").read_text().splitlines()) == 5
     create(recipe, packages, max_seconds=60)
     assert len((recipe / "data/en/text").read_text().splitlines()) == 6
+
+
+def test_recipe_that_was_moved_reads_its_own_audio(
+    recipe: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(recipe, packages)
+    moved = recipe.rename(recipe.with_name("moved"))
+    monkeypatch.chdir(moved)
+    create(moved, packages)
+    assert load_dataset_module(recipe_dir=moved).Dataset("en")[0]["speech"].shape == (16000,)
 
 
 def test_broken_recording_with_a_transcript_is_named_and_costs_itself_alone(

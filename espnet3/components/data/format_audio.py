@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from espnet3.components.data.audio import files as audio_files
 from espnet3.components.data.audio.decoders import Samples
 from espnet3.components.data.audio.read import Channel
 from espnet3.components.data.kaldi.checks import is_pipe
 from espnet3.components.data.kaldi.values import read_audio_value
+from espnet3.components.data.made_files import (
+    SAMPLES,
+    TABLE,
+    Made,
+    MadeFiles,
+    publish_counts,
+    publish_files,
+    read_shards,
+    recipe_of,
+    stamp_of,
+)
 from espnet3.components.data.utterances import (
     Utterance,
     check_sources,
@@ -22,11 +34,15 @@ from espnet3.components.data.utterances import (
 from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
+from espnet3.parallel.engine.items import digest_items
+from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.env_provider import EnvironmentProvider
+from espnet3.parallel.parallel import get_settings
 from espnet3.utils.ark import ShardArk, import_kaldiio, render_entry
 from espnet3.utils.ark_merge import publish_ark
 from espnet3.utils.artifact_formats import ArtifactFormat
-from espnet3.utils.scp import check_scp_value
+
+logger = logging.getLogger(__name__)
 
 FORMATS = ("flac", "wav", "flac.ark")
 STEP = "format_audio"
@@ -61,9 +77,9 @@ def format_audio(
     """Write each utterance as 16-bit audio of one channel and rate.
 
     It runs where `set_parallel` or a session says. Called again after an interruption it goes on;
-    called again on a finished run it does nothing but check that the files are still there. A file
-    that cannot be read fails its utterances alone. That a source has another content under the
-    same name later on is not noticed.
+    called again later, with the same list or another one, it makes what is not there or whose
+    source has changed (by size and time). With ``flac.ark`` it goes by the list alone, and refuses
+    another one. A file that cannot be read fails its utterances alone.
 
     Args:
         utterances: `Utterance`s, or (id, file) pairs, or what `kaldi_utterances` returns.
@@ -95,8 +111,11 @@ def format_audio(
         n_hex=audio_files.n_hex_digits(len(items)),
     )
     runner = FormatAudioRunner(provider, output_dir=out / "run", shard_subdir=STEP)
+    missing = items if audio_format == "flac.ark" else _missing(runner, items)
+    if not missing:
+        return runner.publish([])
     try:
-        made: FormattedAudio = runner([list(i) for i in items], durations=known_seconds(items))
+        made: FormattedAudio = runner(_as_items(missing), durations=known_seconds(missing))
     except RunFailed as error:
         error.debug = ""  # the runner is nothing that the caller has in hand
         raise
@@ -149,6 +168,9 @@ class FormatAudioRunner(BaseRunner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.name_of = lambda item: str(item[0])
+        self.utterances: Sequence[Utterance] = ()
+        self.before: MadeFiles | None = None
+        """What was made already; its part of the `utterances` is published among them."""
 
     @staticmethod
     def forward(idx: Sequence[Any], out_dir: Path, how: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,6 +180,7 @@ class FormatAudioRunner(BaseRunner):
             DataError: The utterance cannot be read; the message names it and the file.
         """
         utterance = Utterance(*idx)
+        stamp = stamp_of(utterance.audio)  # before it is read: it may be replaced meanwhile
         try:
             samples = audio_files.to_int16(_read(utterance, how), utterance.audio)
         except DataError as error:
@@ -168,17 +191,18 @@ class FormatAudioRunner(BaseRunner):
             return {**made, "entry": render_entry(utterance.utt_id, samples, packed, "wav")}
         path = audio_files.file_of(utterance.utt_id, how["audio_format"], how["n_hex"])
         audio_files.write_audio(out_dir / path, samples, how["sample_rate"])
-        return {**made, "path": path}
+        return {**made, "path": path, "recipe": recipe_of(utterance, how), "stamp": stamp}
 
     @staticmethod
     def open_writers(shard_dir: Path, how: Mapping[str, Any]) -> dict[str, Any]:
-        """Open the shard's ``wav.scp`` (paths below ``out_dir``) and ``utt2num_samples``."""
-        names = ("wav.scp", "utt2num_samples")
-        writers: dict[str, Any] = {n: (shard_dir / n).open("w", encoding="utf-8") for n in names}
-        ark = how["audio_format"] == "flac.ark"
-        return writers | (
-            {"ark": ShardArk(shard_dir, "wav")} if ark else {"files": audio_files.Flushed()}
-        )
+        """Open the shard's table of files, or its ark and its ``utt2num_samples``."""
+        is_ark = how["audio_format"] == "flac.ark"
+        name = SAMPLES if is_ark else TABLE
+        table = (shard_dir / name).open("w", encoding="utf-8", newline="\n")
+        if is_ark:
+            index = (shard_dir / "wav.scp").open("w", encoding="utf-8")
+            return {"table": table, "index": index, "ark": ShardArk(shard_dir, "wav")}
+        return {"table": table, "files": audio_files.Flushed()}
 
     @staticmethod
     def write_record(
@@ -187,11 +211,11 @@ class FormatAudioRunner(BaseRunner):
         """Write the lines of one utterance."""
         if "entry" in result:
             place = writers["ark"].add(result["entry"])
-        else:
-            place = result["path"]
-            writers["files"].paths.append(out_dir / place)
-        _line(writers["wav.scp"], result["utt_id"], place)
-        _line(writers["utt2num_samples"], result["utt_id"], result["n_samples"])
+            writers["index"].write(f"{result['utt_id']} {place}\n")
+            writers["table"].write(f"{result['utt_id']} {result['n_samples']}\n")
+            return
+        writers["files"].paths.append(out_dir / result["path"])
+        writers["table"].write(Made(**result).line())
 
     def merge(self, shard_dirs: list[Path]) -> FormattedAudio:
         """Publish ``wav.scp`` and ``utt2num_samples``.
@@ -199,22 +223,54 @@ class FormatAudioRunner(BaseRunner):
         Raises:
             DataError: A file is gone; nothing was published.
         """
+        return self.publish(shard_dirs)
+
+    def publish(self, shard_dirs: Sequence[Path]) -> FormattedAudio:
+        """Do as `merge`, also where there was nothing to make."""
         out, how = Path(self.provider.config["output_dir"]), self.provider.config
-        for name in ("wav.scp", "utt2num_samples"):
+        for name in ("wav.scp", SAMPLES):
             for left in out.glob(f".{name}.*.tmp"):  # by a process that was killed
                 left.unlink()
         if how["audio_format"] == "flac.ark":
             publish_ark(shard_dirs, "wav", out)
+            counts = publish_counts(shard_dirs, out)
         else:
-            _publish_paths(shard_dirs, out, self.run_dir)
-        n_utterances, n_samples = 0, 0
-        with durable.replacing(out / "utt2num_samples") as published:
-            for line in _lines(shard_dirs, "utt2num_samples"):
-                published.write(line.encode())
-                n_utterances, n_samples = n_utterances + 1, n_samples + int(line.split(" ")[1])
+            rows = read_shards(shard_dirs)
+            if self.before is not None and self.before.kept:
+                rows = self.before.among(self.utterances, rows)
+            counts = publish_files(rows, out, self.run_dir, self.before)
         durable.fsync_path(out)
+        n_utterances, n_samples = counts
         seconds = n_samples / how["sample_rate"]
-        return FormattedAudio(out / "wav.scp", out / "utt2num_samples", n_utterances, seconds)
+        return FormattedAudio(out / "wav.scp", out / SAMPLES, n_utterances, seconds)
+
+
+def _missing(runner: FormatAudioRunner, items: Sequence[Utterance]) -> Sequence[Utterance]:
+    """What is to be made; `runner` is told what is not, and whether its run is over another list.
+
+    Raises:
+        IdentityChanged: The list is another one, and so are the arguments.
+    """
+    if not get_settings()[1].resume:
+        return items
+    out, run_dir, how = runner.provider.config["output_dir"], runner.run_dir, runner.provider.config
+    before, there = MadeFiles(run_dir.parent), audio_files.files_below(Path(out))
+    runner.utterances, runner.before = items, before
+    missing = before.missing(items, how, there)
+    manifest = Manifest.read(run_dir)
+    if manifest is not None and manifest.items != digest_items(_as_items(missing)):
+        if missing:  # they would be made by this call's arguments
+            manifest.check_identity(manifest.known_part(runner.identity()), run_dir)
+        before.take_over(run_dir)
+        missing = before.missing(items, how, there)
+        runner.resume = False  # of the run alone: all that it has made is kept
+    if before.kept:
+        logger.info("%d of %d utterances are there already", len(before.kept), len(items))
+    return missing
+
+
+def _as_items(utterances: Sequence[Utterance]) -> list[list[Any]]:
+    return [list(one) for one in utterances]
 
 
 def _check_own(out: Path) -> None:
@@ -236,27 +292,3 @@ def _read(utterance: Utterance, how: Mapping[str, Any]) -> Samples:
     if is_pipe(audio) and not how["allow_pipes"]:
         raise DataError(f"{audio!r} is a command, which runs only with allow_pipes: true")
     return read_audio_value(audio, start, end, how["channel"], how["sample_rate"])[0]
-
-
-def _publish_paths(shard_dirs: Sequence[Path], out: Path, run_dir: Path) -> None:
-    there = audio_files.files_below(out)
-    with durable.replacing(out / "wav.scp") as published:
-        for line in _lines(shard_dirs, "wav.scp"):
-            utt_id, place = line[:-1].split(" ", 1)
-            if place not in there:
-                raise DataError(
-                    f"utterance {utt_id!r}: {out / place} was made, and is gone; remove {run_dir} "
-                    "to make all audio again"
-                )
-            path = check_scp_value(str(out / place), utt_id, "wav")
-            published.write(f"{utt_id} {path}\n".encode())
-
-
-def _lines(shard_dirs: Sequence[Path], name: str) -> Iterable[str]:
-    for shard_dir in shard_dirs:
-        with (shard_dir / name).open(encoding="utf-8", newline="\n") as lines:
-            yield from lines
-
-
-def _line(file: TextIO, utt_id: str, value: Any) -> None:
-    file.write(f"{utt_id} {value}\n")

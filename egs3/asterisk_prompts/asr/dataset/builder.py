@@ -69,7 +69,9 @@ class PromptsBuilder(DatasetBuilder):
 
 
 def _record(recipe_dir: str | Path, language: str, max_seconds: float) -> BuildRecord:
-    return BuildRecord(Path(recipe_dir) / "data" / language, {"max_seconds": max_seconds})
+    data = Path(recipe_dir).absolute() / "data"
+    # wav.scp has absolute paths: a copy of the recipe is not to read the audio of the first one.
+    return BuildRecord(data / language, {"max_seconds": max_seconds, "below": str(data)})
 
 
 def _build(recipe_dir: Path, language: str, max_seconds: float) -> None:
