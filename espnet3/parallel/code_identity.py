@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import espnet3
 from espnet3.parallel.code_hash import Code, Import, read_code, read_names, read_sources
+from espnet3.parallel.modules_by_path import written_name
 from espnet3.utils.module_search import find_below
 
 logger = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ def _called(name: str, called: Mapping[str, str]) -> str:
     for own, other in called.items():
         if name == own or name.startswith(own + "."):
             return other + name[len(own) :]
-    return name
+    return written_name(name)
 
 
 def _imported(imports: Iterable[Import], package: str, finder: "_Finder") -> Iterator[str]:

@@ -152,7 +152,11 @@ def _execute(
         run_on_cluster(run, job, items, setup_function(provider), parallel, interruption)
     took = duration(time.monotonic() - began)
     pace = f" ({run.pace})" if run.pace else ""
-    logger.info("%d items in %s%s; %d are left", to_do - run.n_left, took, pace, run.n_left)
+    failed = f"{len(run.coverage.failed)} failed, " if run.coverage.failed else ""
+    logger.info(
+        "%s: %d items in %s%s; %s%d are left",
+        run.run_dir.name, to_do - run.n_left, took, pace, failed, run.n_left,
+    )  # fmt: skip
 
 
 def _end_if_asked_to(interruption: Interruption, run: Run) -> None:
@@ -180,9 +184,11 @@ def _raise_if_failed(run: Run, items: Sequence[Any]) -> None:
 def _say_what_is_there(run: Run) -> None:
     done = len(run.coverage.accepted)
     if done == run.plan.n_positions:
-        logger.info("all %d items were done before; merging them", done)
+        logger.info("%s: all %d items were done before; merging them", run.run_dir.name, done)
     elif done:
-        logger.info("%d of %d items were done before", done, run.plan.n_positions)
+        logger.info(
+            "%s: %d of %d items were done before", run.run_dir.name, done, run.plan.n_positions
+        )
 
 
 def _merge(runner: Runner, owned: OpenRun, resumes: bool) -> Any:

@@ -47,6 +47,16 @@ def register(files: Mapping[str, str]) -> None:
         sys.meta_path.append(_finder)
 
 
+def written_name(module: str) -> str:
+    """How a module is called in what is written down: `dataset.builder`, wherever it lies.
+
+    The name that it is imported under would not be the same when the recipe was moved or copied.
+    """
+    package, dot, inner = module.partition(".")
+    file = _finder.files.get(package)
+    return module if file is None else f"{Path(file).parent.name}{dot}{inner}"
+
+
 def dumps(value: Any) -> bytes:
     """Pickle by cloudpickle, with the way to all modules that were registered here."""
     return bytes(cloudpickle.dumps((_finder.files, cloudpickle.dumps(value))))

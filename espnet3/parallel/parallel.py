@@ -2,8 +2,9 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from espnet3.errors import ConfigError
@@ -111,7 +112,8 @@ def parallel_session(config: Any = None, run: Any = None) -> Iterator[None]:
 
     Args:
         config: a `parallel:` block for the session; None keeps what is set.
-        run: a `run:` block for the session; None keeps what is set.
+        run: a `run:` block for the session; None keeps what is set. Without `config` it is laid
+            over what is set, so that one step of many may have a key of its own.
     """
     global _session, _settings
     from espnet3.parallel.clusters import Session
@@ -121,7 +123,7 @@ def parallel_session(config: Any = None, run: Any = None) -> Iterator[None]:
     owner = _session is None
     try:
         if config is not None or run is not None:
-            set_parallel(config, run)
+            set_parallel(config, _over_what_is_set(run) if config is None else run)
         if _session is None:
             _session = Session()
         yield
@@ -131,6 +133,12 @@ def parallel_session(config: Any = None, run: Any = None) -> Iterator[None]:
             session, _session = _session, None
             session.close()
             drop_env()
+
+
+def _over_what_is_set(run: Any) -> Any:
+    if _settings is None or not isinstance(run, Mapping):
+        return run
+    return {**asdict(_settings[1]), **run}
 
 
 def in_session() -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from espnet3.parallel.engine.identity import FILES, LONGEST_PATH, leaves, stamp
+from espnet3.parallel.modules_by_path import written_name
 
 if TYPE_CHECKING:
     from espnet3.parallel.hooks import RunnerHooks
@@ -153,5 +154,5 @@ def plain(value: Any) -> Any:
 def qualified_name(thing: Any) -> str:
     """`module.name` of a class or function."""
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
-    module = getattr(thing, "__module__", "")
+    module = written_name(getattr(thing, "__module__", None) or "")
     return name if module == "__main__" else f"{module}.{name}"

@@ -15,19 +15,24 @@ from espnet3.utils.config import LoadedConfig, load_files, resolved_container
 from espnet3.utils.overrides import Override, has_key, nearest_keys, parse_override
 
 _PATHS: dict[str, Any] = {"recipe_dir": ".", "exp_tag": None, "exp_dir": None}
+# With these blocks there, an override sets a key of theirs without a +.
+_WHERE: dict[str, Any] = {
+    "parallel": {"env": "local", "n_workers": 1, "options": {}},
+    "run": {},
+}
 # ESPnet3 has these in its template configs; None is filled in below.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "training": {
         **_PATHS,
+        **_WHERE,
         "data_dir": "${recipe_dir}/data",
         "stats_dir": "${recipe_dir}/exp/stats",
     },
     "inference": {
         **_PATHS,
+        **_WHERE,
         "data_dir": "${recipe_dir}/data",
         "inference_dir": None,
-        "parallel": {"env": "local", "n_workers": 1, "options": {}},
-        "run": {},
         "provider": {"_target_": "espnet3.systems.base.inference_provider.InferenceProvider"},
         "runner": {"_target_": "espnet3.systems.base.inference_runner.InferenceRunner"},
     },

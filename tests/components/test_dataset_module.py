@@ -1,5 +1,6 @@
 """Finding data set modules: by tag, by dotted path, in the recipe."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from espnet3.components.data.dataset_module import (
     instantiate_dataset_reference,
     load_dataset_module,
 )
-from espnet3.errors import ConfigError
+from espnet3.errors import ConfigError, IdentityChanged
 
 
 def write_module(directory: Path, text: str) -> None:
@@ -86,3 +87,33 @@ def test_instantiate(tmp_path: Path) -> None:
 def test_a_wrong_entry(entry: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         instantiate_dataset_reference(entry)
+
+
+def test_a_run_of_a_recipes_own_runner_goes_on_where_the_recipe_was_copied_to(
+    tmp_path: Path,
+) -> None:
+    own = tmp_path / "here" / "dataset"
+    own.mkdir(parents=True)
+    (own / "__init__.py").write_text("from .steps import Provider, Runner\n")
+    (own / "steps.py").write_text(
+        "from espnet3.parallel.base_runner import BaseRunner\n"
+        "from espnet3.parallel.env_provider import EnvironmentProvider\n"
+        "class Provider(EnvironmentProvider):\n"
+        "    def build_env_local(self): return {'n': 2}\n"
+        "class Runner(BaseRunner):\n"
+        "    @staticmethod\n"
+        "    def forward(idx, n): return n * idx\n"
+    )
+
+    def run(recipe: Path) -> object:
+        module = load_dataset_module(None, recipe)
+        return module.Runner(module.Provider(), output_dir=recipe / "exp")(range(3))
+
+    assert run(tmp_path / "here") == [0, 2, 4]
+    for copy in ("there", "edited"):
+        shutil.copytree(tmp_path / "here", tmp_path / copy)
+    assert run(tmp_path / "there") == [0, 2, 4]
+    with (tmp_path / "edited/dataset/steps.py").open("a") as steps:
+        steps.write("print('edited')\n")
+    with pytest.raises(IdentityChanged, match=r"edited since: dataset\.steps\."):
+        run(tmp_path / "edited")

@@ -96,6 +96,7 @@ def test_a_failing_file_is_named_and_the_others_are_kept(site, tmp_path):
     assert list(failures(error)) == ["lost.bin", "wrong"]
     assert "HTTP 404" in failures(error)["lost.bin"]
     assert f"its sha256 is {sha256(b'content')}, not 000" in failures(error)["wrong"]
+    assert "runner" not in str(error.value)  # which the caller does not have
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.bin"]
     site.files["/lost.bin"], site.asked[:] = NEW, []
     with parallel_session(run={"on_error": "skip"}):

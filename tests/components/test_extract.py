@@ -4,18 +4,22 @@ import io
 import os
 import random
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from espnet3.components.data import extract as module
 from espnet3.components.data.extract import extract, extract_archive
 from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.parallel.parallel import parallel_session
 
 from ..parallel.drivers import kill_when
 
+ROOT = Path(__file__).parents[2]
 DATA = random.Random(0).randbytes(200_000)
 
 
@@ -215,6 +219,28 @@ def test_archives_with_one_name_beginning_with_the_other_do_not_meet(tmp_path):
     extract_archive(make_tar(tmp_path / "v1.tar", ("one", "1")), tmp_path / "out/v1")
     assert at_work.exists()
     assert not killed.exists()
+
+
+def test_two_processes_do_not_unpack_to_one_directory(tmp_path, monkeypatch):
+    archive = make_tar(tmp_path / "a.tar", ("one", "1"), ("two", "2"))
+    whole = module.members
+
+    def meanwhile(*args):
+        for member in whole(*args):
+            code = (
+                f"from {module.__name__} import extract_archive as e; e({str(archive)!r}, 'out/a')"
+            )
+            other = subprocess.run(
+                [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+            )  # fmt: skip
+            assert "is being written by another process" in other.stderr
+            yield member
+
+    monkeypatch.setattr(module, "members", meanwhile)
+    extract_archive(archive, tmp_path / "out/a")
+    assert tree(tmp_path / "out/a") == {"one": "1", "two": "2"}
+    assert left(tmp_path / "out") == ["a"]
 
 
 def test_a_failing_archive_is_named_and_the_others_are_unpacked(tmp_path):

@@ -133,6 +133,7 @@ def test_bad_files_cost_themselves_alone(sources: list[tuple[str, Path]], tmp_pa
     told = (out / "run/format_audio/failures.jsonl").read_text().splitlines()
     assert [json.loads(line)["utterance"] for line in told] == ["utt2", "utt5"]
     assert not (out / "wav.scp").exists()
+    assert "runner" not in str(caught.value)  # which the caller does not have
 
     sources[5][1].write_bytes(good)
     before = (out / "audio/utt0.flac").stat().st_ino
@@ -229,6 +230,7 @@ def test_killed_and_called_again(tmp_path: Path) -> None:
     )
     arguments = ("-c", program, tmp_path / "list.json", out)
     kill_when(lambda: len(list(out.glob("audio/*.flac"))) >= 5, *arguments)
+    (out / ".wav.scp.77.tmp").touch()  # of one that was killed while it published
     format_audio(utterances, out, sample_rate=22050)
     format_audio(utterances, tmp_path / "whole", sample_rate=22050)
     assert tree(out) == tree(tmp_path / "whole")

@@ -71,6 +71,19 @@ def test_what_a_tsv_cannot_hold_is_not_written(tmp_path, value):
     assert read_manifest(tmp_path / "m.jsonl") == [row]
 
 
+def test_what_json_cannot_hold_is_not_written(tmp_path):
+    row = {"utt_id": "u", "audio": "a", "source": tmp_path}
+    with pytest.raises(DataError, match="line 1: JSON cannot hold it: .*Path"):
+        write_manifest(tmp_path / "m.jsonl", [row])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["m.tsv", "m.jsonl"])
+def test_no_rows_are_a_manifest_too(tmp_path, name):
+    write_manifest(tmp_path / name, [])
+    assert read_manifest(tmp_path / name) == []
+
+
 def test_rows_of_different_columns_and_unknown_forms_are_refused(tmp_path):
     with pytest.raises(DataError, match="line 3: has the columns utt_id, audio, not those"):
         write_manifest(tmp_path / "m.tsv", [*ROWS[:1], {"utt_id": "u", "audio": "a"}])

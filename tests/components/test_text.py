@@ -102,7 +102,7 @@ def test_filters_say_what_was_dropped_and_why(tmp_path: Path) -> None:
 
 
 def test_lengths_that_nobody_knows_are_refused() -> None:
-    with pytest.raises(DataError, match="utterance 'b': None is no length"):
+    with pytest.raises(DataError, match="utterance 'b': `seconds` has no length"):
         filter_utterances(["a", "b"], seconds={"a": 1.0})
     with pytest.raises(DataError, match="utterance 'a': nan is no length"):
         filter_utterances(["a"], seconds={"a": float("nan")})

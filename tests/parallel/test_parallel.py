@@ -9,11 +9,13 @@ from omegaconf import OmegaConf
 from workloads import Provider, Squares, note, notes, pids
 
 from espnet3.errors import ConfigError, EnvBuildError
+from espnet3.parallel.config import RunConfig
 from espnet3.parallel.parallel import (
     DictReturnWorkerPlugin,
     build_client,
     get_client,
     get_parallel_config,
+    get_settings,
     parallel_for,
     parallel_map,
     parallel_session,
@@ -182,6 +184,23 @@ def test_everything_in_a_session_shares_its_workers(log):
     assert pids(log) | mapped <= workers
     await_end(workers)
     assert get_parallel_config() is None
+
+
+def test_run_block_of_a_session_is_laid_over_what_is_set():
+    with parallel_session(TWO, run={"limit": 5, "resume": False}):
+        with parallel_session(run=OmegaConf.create({"on_error": "skip", "limit": None})):
+            where, how = get_settings()
+            assert (where.n_workers, how.on_error, how.resume, how.limit) == (
+                2,
+                "skip",
+                False,
+                None,
+            )
+        with parallel_session(run=RunConfig(limit=3)):
+            assert get_settings()[1] == RunConfig(limit=3)
+        assert get_settings()[1] == RunConfig(limit=5, resume=False)
+        with parallel_session(TWO, run={"limit": 2}):  # says both, so nothing is taken over
+            assert get_settings()[1] == RunConfig(limit=2)
 
 
 def test_session_closes_its_cluster_after_an_exception():

@@ -492,9 +492,9 @@ def test_what_is_there_is_told_as_it_is(log, out, caplog):
         return [message for message in caplog.messages if "done before" in message]
 
     assert told(limit=3) == []
-    assert told(limit=3) == ["3 of 6 items were done before"]
-    assert told() == ["3 of 6 items were done before"]
-    assert told() == ["all 6 items were done before; merging them"]
+    assert told(limit=3) == [f"{out.name}: 3 of 6 items were done before"]
+    assert told() == [f"{out.name}: 3 of 6 items were done before"]
+    assert told() == [f"{out.name}: all 6 items were done before; merging them"]
 
 
 def test_removed_shard_is_noticed_and_done_again(log, out):

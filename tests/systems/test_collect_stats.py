@@ -332,6 +332,21 @@ def test_model_is_built_without_the_statistics_that_it_will_need(config):
     collect_stats(model_config(config, model={"_target_": "stats_code.Model"}))  # the same run
 
 
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        (9999, "lengths from 9999 to 9999: frames would be padding, or not there"),
+        (-1, "lengths from -1 to -1"),
+        (4.5, "'feats_lengths' as float64 of shape .* not a vector of integers"),
+        ([[4]], r"'feats_lengths' as int64 of shape \(1, 1\)"),
+    ],
+)
+def test_lengths_that_cannot_be_are_no_features(config, lengths, message):
+    model = {"_target_": "stats_code.Lengthy", "lengths": lengths}
+    with pytest.raises(RunFailed, match=message):
+        collect_stats(model_config(config, model=model))
+
+
 def test_batches_of_a_model_count_for_the_identity(config):
     collect_stats(model_config(config))
     with pytest.raises(IdentityChanged, match="batch_size"):
@@ -412,6 +427,7 @@ def test_nothing_is_left_of_features_that_are_not_collected_any_more(config):
     )
     own = Path("stats/train/notes_shape")
     own.touch()
+    Path("stats/train/collect_feats/.energy.ark.77.tmp").touch()  # of a process that was killed
     collect_stats(of(config, "run.resume=false"))
     left = {path.name for path in Path("stats/train").rglob("*") if "split." not in str(path)}
     assert "feats_stats.npz" in left

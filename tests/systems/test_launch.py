@@ -151,6 +151,15 @@ def test_overrides_choose_a_role_by_key_or_by_prefix(conf, run):
     assert infer(run, "recipe_dir=here")["recipe_dir"] == "here"
 
 
+def test_where_and_how_need_no_plus_for_any_stage(conf, run):
+    words = ("run.on_error=skip", "parallel.n_workers=3")
+    outcome = run(Toy, "--stages", "create_dataset", "infer", *T, *A, *words)
+    assert outcome.status == 0, outcome.err
+    for _, config in Toy.calls:
+        assert (config["run"].on_error, config["parallel"].n_workers) == ("skip", 3)
+    assert run(Toy, "--stages", "create_dataset", *T, "run.onerror=skip").status == 2
+
+
 def test_a_key_with_the_name_of_its_role_can_be_overridden(conf, run):
     words = ("metrics.0.inputs.hyp=hyp", "metrics.inference_dir=out")
     assert run(Toy, "--stages", "measure", *T, *A, *M, *words).status == 0

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from espnet3.components.data.fetch.archive_members import Member, members, readable, suffix_of
+from espnet3.components.data.fetch.part_file import opened_alone
 from espnet3.components.data.fetch.restartable import RUN, Records, run_by_records
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
@@ -64,14 +65,16 @@ def extract_archive(archive: str | Path, to: str | Path) -> None:
 
     Raises:
         ConfigError: No format is known by the archive's name.
-        DataError: A member is refused, the archive is damaged, or ``to`` is there; nothing is left.
+        DataError: A member is refused, the archive is damaged, ``to`` is there, or another process
+            is at it; nothing is left.
         OSError: The archive cannot be read, or the disk not be written.
     """
     archive, to = Path(archive), Path(to)
     suffix_of(archive)
     _check_free(to)
     to.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(to) as directory:
+    # Another process would take this one's directory for that of one that was killed.
+    with opened_alone(to.with_name(f".{to.name}.lock"), patience=0), _temporary(to) as directory:
         unpacking = _Unpacking(archive, directory)
         for member in members(archive, directory):
             with readable(f"{archive}: {member.name!r}"):

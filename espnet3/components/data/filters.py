@@ -93,7 +93,12 @@ def _why_length(
     utt_id: str, seconds: Mapping[str, float], least: float, most: float
 ) -> Dropped | None:
     length = seconds.get(utt_id)
-    if length is None or not length >= 0:
+    if length is None:
+        raise DataError(
+            f"utterance {utt_id!r}: `seconds` has no length of it; if its audio could not be read, "
+            "leave it out of utt_ids (those of format_audio's wav.scp have one)"
+        )
+    if not length >= 0:
         raise DataError(f"utterance {utt_id!r}: {length} is no length in seconds")
     if least <= length <= most:
         return None

@@ -19,7 +19,7 @@ from espnet3.components.data.utterances import (
     checked_utterances,
     known_seconds,
 )
-from espnet3.errors import ConfigError, DataError
+from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import durable
 from espnet3.parallel.env_provider import EnvironmentProvider
@@ -95,7 +95,11 @@ def format_audio(
         n_hex=audio_files.n_hex_digits(len(items)),
     )
     runner = FormatAudioRunner(provider, output_dir=out / "run", shard_subdir=STEP)
-    made: FormattedAudio = runner([list(item) for item in items], durations=known_seconds(items))
+    try:
+        made: FormattedAudio = runner([list(i) for i in items], durations=known_seconds(items))
+    except RunFailed as error:
+        error.debug = ""  # the runner is nothing that the caller has in hand
+        raise
     return made
 
 
@@ -196,6 +200,9 @@ class FormatAudioRunner(BaseRunner):
             DataError: A file is gone; nothing was published.
         """
         out, how = Path(self.provider.config["output_dir"]), self.provider.config
+        for name in ("wav.scp", "utt2num_samples"):
+            for left in out.glob(f".{name}.*.tmp"):  # by a process that was killed
+                left.unlink()
         if how["audio_format"] == "flac.ark":
             publish_ark(shard_dirs, "wav", out)
         else:

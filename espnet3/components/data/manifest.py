@@ -73,7 +73,7 @@ def write_manifest(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path, problems = Path(path), Problems()
     given = [dict(row) for row in rows]
     if path.suffix == ".jsonl":
-        lines = [json.dumps(row, ensure_ascii=False) for row in given]
+        lines = _json_lines(path, given, problems)
         numbered = list(enumerate(given, start=1))
     elif path.suffix == ".tsv":
         lines = _tsv_lines(path, given, problems)
@@ -196,6 +196,8 @@ def _parse_tsv(path: Path, text: str, problems: Problems) -> list[tuple[int, Row
 
 def _parse_jsonl(path: Path, text: str, problems: Problems) -> list[tuple[int, Row]]:
     rows: list[tuple[int, Row]] = []
+    if not text:
+        return rows
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         try:
             row = json.loads(line)
@@ -240,6 +242,16 @@ def _check_times(path: Path, number: int, row: Row, problems: Problems) -> None:
     if end is not None and not (row.get("start") or 0.0) < end:
         text = f"end {end} is not behind start {row.get('start')}"
         problems.add(path, number, "end", text)
+
+
+def _json_lines(path: Path, rows: list[Row], problems: Problems) -> list[str]:
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            lines.append(json.dumps(row, ensure_ascii=False))
+        except (TypeError, ValueError) as error:
+            problems.add(path, number, "JSON", f"JSON cannot hold it: {error}")
+    return lines
 
 
 def _tsv_lines(path: Path, rows: list[Row], problems: Problems) -> list[str]:

@@ -118,7 +118,7 @@ def own_run(
                 (run_dir / "logs").mkdir(exist_ok=True)
                 _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
                 _drop_missing(run_dir, manifest.run_id, ledger)
-                _retry_failed(ledger, config.max_kills)
+                _retry_failed(run_dir, ledger, config.max_kills)
                 ledger.check_owner()  # the markers there may be a newer owner's by now
                 owned = OpenRun(run_dir, manifest, ledger, take_driver_marker(run_dir))
             yield owned
@@ -189,8 +189,8 @@ def _take_offers(run_dir: Path, manifest: Manifest, ledger: Ledger, plan: Plan) 
         logger.info("took over %s, finished by a former owner's worker", offer.name)
 
 
-def _retry_failed(ledger: Ledger, max_kills: int) -> None:
+def _retry_failed(run_dir: Path, ledger: Ledger, max_kills: int) -> None:
     again = to_retry(ledger.coverage, max_kills)
     if again:
         ledger.append({"kind": "retry", "positions": again})
-        logger.info("retrying %d items that failed before", len(again))
+        logger.info("%s: retrying %d items that failed before", run_dir.name, len(again))

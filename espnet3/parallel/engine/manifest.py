@@ -18,6 +18,11 @@ from espnet3.utils.masking import mask_argument, mask_secrets
 
 VERSION = 1
 CONFIG, PREVIOUS_CONFIG = "config.yaml", "config.previous.yaml"
+# Whoever has called the runner knows the directory by another name.
+_ELSEWHERE = (
+    "another output_dir (in a recipe: another exp_tag, inference_dir or stats_dir; "
+    "of format_audio: another out_dir)"
+)
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,7 @@ class Manifest:
         )
         raise IdentityChanged(
             f"{run_dir} holds a run over another item list: it has {what}. Positions of the two "
-            "cannot be mixed. Use `run: {resume: false}` to start over, or another output_dir."
+            f"cannot be mixed. Use `run: {{resume: false}}` to start over, or {_ELSEWHERE}."
         )
 
     def changes(self, identity: Mapping[str, Any], run_dir: Path) -> list[str]:
@@ -202,8 +207,8 @@ class Manifest:
             f"{run_dir} was begun with another setup; its results and new ones would be mixed:\n"
             + "".join(f"  {line}\n" for line in lines[:20])
             + (f"  ... and {len(lines) - 20} more\n" if len(lines) > 20 else "")
-            + "Start over (`run: {resume: false}`), use another output_dir (in a recipe: exp_tag "
-            "or inference_dir), or go on with what is there (`run: {accept_changes: true}`)."
+            + f"Start over (`run: {{resume: false}}`), use {_ELSEWHERE}, or go on with what is "
+            "there (`run: {accept_changes: true}`)."
         )
 
 
@@ -211,9 +216,8 @@ def code_changed(run_dir: Path, edited: Sequence[str]) -> IdentityChanged:
     """What refuses to go on with a finished run whose code was edited."""
     return IdentityChanged(
         f"{run_dir} is finished, and its code was edited since: {some_of(edited)}. What is there "
-        "was made by the old code. Start over (`run: {resume: false}`), use another output_dir (in "
-        "a recipe: exp_tag or inference_dir), or keep what is there "
-        "(`run: {accept_changes: true}`)."
+        f"was made by the old code. Start over (`run: {{resume: false}}`), use {_ELSEWHERE}, or "
+        "keep what is there (`run: {accept_changes: true}`)."
     )
 
 

@@ -80,6 +80,7 @@ def run_by_records(
                 raise
             continue
         except RunFailed as error:
+            error.debug = ""  # the runner is nothing that the caller has in hand
             if not resume or any(failure["error"] != KILLED for failure in error.failures):
                 raise
             continue

@@ -175,6 +175,20 @@ def collate(items: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     return batch
 
 
+def _check_lengths(lengths: Array, array: Array, name: str) -> None:
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
+        got = f"{lengths.dtype} of shape {lengths.shape}"
+        raise TypeError(
+            f"model.collect_feats gave {name + LENGTHS!r} as {got}, not a vector of integers"
+        )
+    longest = array.shape[1] if array.ndim > 1 else 0
+    if not ((lengths >= 0) & (lengths <= longest)).all():
+        raise TypeError(
+            f"model.collect_feats gave {name!r} of shape {array.shape} and lengths from "
+            f"{lengths.min()} to {lengths.max()}: frames would be padding, or not there at all"
+        )
+
+
 def _split(result: Any, n_items: int) -> list[dict[str, Array]]:
     """What a model gave for a batch, as one dict for each item."""
     if not isinstance(result, Mapping):
@@ -194,6 +208,8 @@ def _split(result: Any, n_items: int) -> list[dict[str, Array]]:
         lengths = arrays.get(name + LENGTHS)
         if name.endswith(LENGTHS) and name.removesuffix(LENGTHS) in arrays:
             continue
+        if lengths is not None:
+            _check_lengths(lengths, array, name)
         for i, item in enumerate(items):
             item[name] = array[i][None] if lengths is None else array[i][: int(lengths[i])]
     return items

@@ -72,6 +72,8 @@ def publish_stats(shard_dirs: Sequence[Path], run_dir: Path) -> None:
         raise DataError("there are no features: every utterance failed, or none has any")
     _check_ids(shards, names[0])
     run_dir.mkdir(parents=True, exist_ok=True)
+    for left in (run_dir / COLLECTED).glob(".*.tmp"):  # by a process that was killed
+        left.unlink()
     paths = [shard.path for shard in shards]
     for name in names:
         concatenate_shard_files(paths, f"{name}_shape", run_dir / f"{name}_shape")
