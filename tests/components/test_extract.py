@@ -21,6 +21,7 @@ from ..parallel.drivers import kill_when
 
 ROOT = Path(__file__).parents[2]
 DATA = random.Random(0).randbytes(200_000)
+ROOT = Path(__file__).parents[2]
 
 
 def make_tar(path, *members, mode="w"):
