@@ -19,6 +19,7 @@ from espnet3.parallel.parallel import parallel_session
 
 from ..parallel.drivers import kill_when
 
+ROOT = Path(__file__).parents[2]
 DATA = random.Random(0).randbytes(200_000)
 ROOT = Path(__file__).parents[2]
 
