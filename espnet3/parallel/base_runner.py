@@ -214,7 +214,7 @@ def concatenate_shard_files(
         out.unlink(missing_ok=True)
         return False
     out.parent.mkdir(parents=True, exist_ok=True)
-    from espnet3.parallel.engine import durable
+    from espnet3.utils import durable
 
     with durable.replacing(out) as target:
         for fragment in fragments:

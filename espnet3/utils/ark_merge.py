@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from espnet3.errors import DataError
-from espnet3.parallel.engine.durable import fsync_path, replacing
 from espnet3.utils.ark import SHARD_ARK, value_offset
+from espnet3.utils.durable import fsync_path, replacing
 from espnet3.utils.scp import check_scp_value
 
 PART_BYTES = 1 << 30

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from espnet3.errors import DataError, RecordRejected
-from espnet3.parallel.engine import durable
+from espnet3.utils import durable
 
 MAX_ID_BYTES = 200
 """Longest utterance id in UTF-8. File systems take 255; the rest is for an extension."""

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from espnet3.errors import LedgerError, OwnershipLost, RunStopped
-from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.ledger import Ledger, find_epochs, ledger_path, read_coverage
+from espnet3.utils import durable
 
 RUN = "this-run"
 

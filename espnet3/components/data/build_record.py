@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from espnet3.parallel.engine import durable
+from espnet3.utils import durable
 
 logger = logging.getLogger(__name__)
 

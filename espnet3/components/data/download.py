@@ -19,8 +19,8 @@ from espnet3.components.data.fetch.restartable import RUN, Records, run_by_recor
 from espnet3.components.data.fetch.targets import PART, Target, as_targets, digest_of
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import BaseRunner
-from espnet3.parallel.engine import durable
 from espnet3.parallel.env_provider import EnvironmentProvider
+from espnet3.utils import durable
 from espnet3.utils.extras import import_extra
 
 logger = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from espnet3.components.data.fetch.part_file import opened_alone
 from espnet3.components.data.fetch.restartable import RUN, Records, run_by_records
 from espnet3.errors import ConfigError, DataError
 from espnet3.parallel.base_runner import BaseRunner
-from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.identity import stamp
 from espnet3.parallel.env_provider import EnvironmentProvider
+from espnet3.utils import durable
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espnet3.errors import ConfigError, DataError
-from espnet3.parallel.engine import durable
+from espnet3.utils import durable
 
 TOO_SHORT, TOO_LONG = "too short", "too long"
 EMPTY_TEXT, NO_TEXT = "empty text", "no text"

@@ -33,11 +33,11 @@ from espnet3.components.data.utterances import (
 )
 from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
-from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.items import digest_items
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.env_provider import EnvironmentProvider
 from espnet3.parallel.parallel import get_settings
+from espnet3.utils import durable
 from espnet3.utils.ark import ShardArk, import_kaldiio, render_entry
 from espnet3.utils.ark_merge import publish_ark
 from espnet3.utils.artifact_formats import ArtifactFormat

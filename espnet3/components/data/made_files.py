@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from espnet3.components.data.audio.files import files_below
 from espnet3.components.data.utterances import Utterance
 from espnet3.errors import DataError
-from espnet3.parallel.engine import durable
+from espnet3.utils import durable
 from espnet3.utils.scp import check_scp_value
 
 TABLE = "made.tsv"

@@ -29,7 +29,7 @@ from espnet3.components.data.kaldi.checks import is_pipe
 from espnet3.components.data.kaldi.values import read_audio_value
 from espnet3.components.data.problems import Problems, decoded
 from espnet3.errors import ConfigError, DataError
-from espnet3.parallel.engine import durable
+from espnet3.utils import durable
 
 Row = dict[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from espnet3.components.metrics.base_metric import BaseMetric
 from espnet3.errors import ConfigError, DataError
-from espnet3.parallel.engine import durable
+from espnet3.utils import durable
 
 try:
     from rapidfuzz.distance import Levenshtein

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from espnet3.errors import LedgerError, OwnershipLost
-from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.disk import explained
+from espnet3.utils import durable
 
 VERSION = 1
 _WAYS_ON = "Nothing was changed. Use another output_dir, or `run: {resume: false}` to start over."

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from espnet3.errors import IdentityChanged, LedgerError
-from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.identity import FILES, changes, config_key, hash_identity
 from espnet3.parallel.engine.items import digest_items
+from espnet3.utils import durable
 from espnet3.utils.masking import mask_argument, mask_secrets
 
 VERSION = 1

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import RunStopped
-from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.coverage import Shard
+from espnet3.utils import durable
 
 PREFIX = "split."
 _NAME = re.compile(r"split\.(\d+)")

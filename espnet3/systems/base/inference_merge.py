@@ -14,9 +14,9 @@ from typing import Any
 
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import concatenate_shard_files
-from espnet3.parallel.engine.durable import fsync_path, replacing
 from espnet3.systems.base.record_writer import FIELDS_FILE
 from espnet3.utils.ark_merge import publish_ark
+from espnet3.utils.durable import fsync_path, replacing
 from espnet3.utils.unique_ids import first_repeat
 
 

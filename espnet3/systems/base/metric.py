@@ -15,8 +15,8 @@ from espnet3.components.metrics.base_metric import BaseMetric
 from espnet3.components.metrics.report import summary_markdown, summary_table
 from espnet3.components.metrics.rtf import real_time_factor
 from espnet3.errors import ConfigError
-from espnet3.parallel.engine import durable
 from espnet3.systems.base.scoring import DATASET_PREFIX, TestSet
+from espnet3.utils import durable
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from espnet3.components.data.audio.decoders import Samples
 from espnet3.errors import DataError
-from espnet3.parallel.engine import durable
+from espnet3.utils import durable
 from espnet3.utils.artifacts import write_bytes
 
 logger = logging.getLogger(__name__)

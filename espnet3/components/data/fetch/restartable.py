@@ -15,8 +15,8 @@ from typing import Any
 
 from espnet3.errors import IdentityChanged, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
-from espnet3.parallel.engine import durable
 from espnet3.parallel.engine.report import KILLED
+from espnet3.utils import durable
 
 RUN = "run"
 """Below a step's output directory, where its run and its records are kept."""

@@ -12,7 +12,7 @@ from operator import lt
 from pathlib import Path
 
 from espnet3.components.data.problems import Problems, decoded, first_line_with
-from espnet3.parallel.engine import durable
+from espnet3.utils import durable
 
 # White space beyond ASCII, at which some programs split and others do not.
 _WIDE_SPACES = "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"

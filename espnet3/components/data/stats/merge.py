@@ -22,8 +22,8 @@ from espnet3.components.data.stats.writer import (
 )
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import concatenate_shard_files
-from espnet3.parallel.engine.durable import fsync_path, replacing
 from espnet3.utils.ark_merge import publish_ark
+from espnet3.utils.durable import fsync_path, replacing
 from espnet3.utils.unique_ids import first_repeat
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
