@@ -1,0 +1,56 @@
+"""The options of one kind of job, as they are collected from flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from espnet3.migrate.findings import Fate, Finding, Place
+from espnet3.migrate.flags import Flag
+
+NO_MEMORY = "4GB"
+NO_WALLTIME = "24:00:00"
+
+
+@dataclass
+class Job:
+    """What one job asks for.
+
+    Attributes:
+        env: The backend.
+        options: For `parallel.options`.
+        origin: Where each option comes from.
+        findings: What became of each flag.
+    """
+
+    env: str
+    options: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, Place] = field(default_factory=dict)
+    n_workers: int | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    def put(self, key: str, value: Any, flag: Flag, decide: str = "") -> None:
+        """Set an option; a later flag wins, as it does where jobs are submitted."""
+        self.options[key] = value
+        self.origin[key] = flag.piece.place
+        self.tell(flag, Fate.MAPPED, f"options.{key}: {value}", decide)
+
+    def add_directive(self, flag: Flag, decide: str = "") -> None:
+        """Pass a flag on as it is."""
+        directives = self.options.setdefault("job_extra_directives", [])
+        if flag.text not in directives:
+            directives.append(flag.text)
+        self.origin["job_extra_directives"] = flag.piece.place
+        self.tell(flag, Fate.MAPPED, f"options.job_extra_directives: {flag.text}", decide)
+
+    def tell(self, flag: Flag, fate: Fate, went_to: str, decide: str = "") -> None:
+        """Say what became of a flag."""
+        setting = flag.text
+        if flag.piece.setting != flag.text:
+            setting = f"{flag.text}  (of {flag.piece.setting})"
+        self.findings.append(Finding(setting, flag.piece.place, fate, went_to, decide))
+
+
+def whole(text: str) -> int | None:
+    """A whole number, 1 or more."""
+    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else None
