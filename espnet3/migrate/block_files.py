@@ -39,7 +39,7 @@ def yaml_text(block: Block, about: str) -> str:
 def _why(block: Block, key: str, path: str) -> str:
     if path in block.placeholders:
         return f"DECIDE: {block.placeholders[path]}"
-    return str(block.origin.get(key, ""))
+    return block.origin.get(key, "")
 
 
 def _entry(indent: str, key: str, value: Any, why: str) -> Iterable[str]:

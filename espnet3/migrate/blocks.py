@@ -9,7 +9,7 @@ from typing import Any
 from espnet3.errors import ConfigError
 from espnet3.migrate import qsub_flags, sbatch_flags
 from espnet3.migrate.amounts import memory
-from espnet3.migrate.findings import Fate, Finding, Place
+from espnet3.migrate.findings import Fate, Finding
 from espnet3.migrate.flags import Flag, take_apart
 from espnet3.migrate.job import NO_MEMORY, NO_WALLTIME, Job, whole
 from espnet3.migrate.kaldi_command import Command
@@ -38,7 +38,7 @@ class Block:
     """
 
     parallel: dict[str, Any]
-    origin: dict[str, Place] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
     placeholders: dict[str, str] = field(default_factory=dict)
     used: list[Line] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -95,7 +95,7 @@ def _without_scheduler(command: Command, gpu: Mapping[str, str], hosts: list[str
     if command.env == "ssh":
         block.parallel["options"] = {"hosts": hosts or []}
     if most := _most_jobs(command):
-        block.parallel["n_workers"], block.origin["n_workers"] = most, command.place
+        block.parallel["n_workers"], block.origin["n_workers"] = most, str(command.place)
     for name, value in command.options.items():
         setting = f"{command.program} --{name} {value}"
         if name == "max_jobs_run" and command.env == "local":
@@ -137,11 +137,12 @@ def _batch(command: Command, conf: list[Line], gpu: Mapping[str, str]) -> Block:
     _TRANSLATE[command.env](_flags(pieces, job), job)
     if most is not None:
         _max_jobs(most, command, job)
+    _asked(done.used, command, job)
     _refused(done.refused, command, job)
     if "memory" not in job.options and memory(options.get("mem", ""), "slurm"):
         # In whatever words the site asks for it.
         job.options["memory"] = memory(options["mem"], "slurm" if job.env == "slurm" else "pbs")
-        job.origin["memory"] = command.place
+        job.origin["memory"] = str(command.place)
     return _with_placeholders(job, done.used)
 
 
@@ -174,7 +175,19 @@ def _max_jobs(most: str, command: Command, job: Job) -> None:
     if job.n_workers is None:
         fate, went_to = Fate.UNMAPPED, "no number of jobs"
     job.findings.append(Finding(f"--max_jobs_run {most}", command.place, fate, went_to))
-    job.origin["n_workers"] = command.place
+    job.origin["n_workers"] = str(command.place)
+
+
+def _asked(used: list[Line], command: Command, job: Job) -> None:
+    """The command's own options, and defaults where it has none."""
+    for line in used:
+        if line.kind == "option" and line.name in command.options:
+            setting = f"--{line.name} {command.options[line.name]}"
+            went = f"as `{line}` ({line.place}) says"
+            job.findings.append(Finding(setting, command.place, Fate.MAPPED, went))
+        elif line.kind == "default":
+            why = "it is in the files, as far as it asks for anything"
+            job.findings.append(Finding(str(line), line.place, Fate.MAPPED, why))
 
 
 def _refused(refused: Mapping[str, str], command: Command, job: Job) -> None:

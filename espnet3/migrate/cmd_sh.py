@@ -13,11 +13,14 @@ COMMANDS = ("train_cmd", "cuda_cmd", "decode_cmd")
 """The variables that ESPnet2's task scripts start jobs with."""
 
 _ASSIGNMENT = re.compile(r"(?:export\s+)?(\w+)=(.*)", re.DOTALL)
-_IF = re.compile(r"(if|elif)\s+(.*?)\s*;?\s*(?:then\s*)?", re.DOTALL)
 _TEST = re.compile(r"(?:\[\[?|test)\s+(\S+)\s+==?\s+(\S+?)(?:\s+\]\]?)?")
+# It becomes part of a file's name.
+_BACKEND = re.compile(r"\w[\w.-]*")
 _VARIABLE_NAME = re.compile(r"\"?\$\{?(\w+)\}?\"?")
 # They do something, but set nothing.
-_NO_SETTING = re.compile(r"(echo|printf|return|exit|set|shopt|true|:)\b.*|:", re.DOTALL)
+_NO_SETTING = re.compile(
+    r"(echo|printf|return|exit|set|shopt|true)\b.*|:|export(\s+\w+)+", re.DOTALL
+)
 _NOTHING = Place("")
 
 
@@ -63,26 +66,30 @@ class _Reader:
     def read(self, text: str) -> CmdSh:
         for number, statement in statements(text):
             place = Place(self.file, number)
-            if not self._branching(statement):
-                for one in _split(statement):
+            for one in _split(statement):
+                if not self._branching(one):
                     self._setting(one, place)
         if self.branches:
-            self.done.findings.append(problem(Place(self.file), "if", "its `fi` is missing"))
+            why = "its end (`fi`, `esac`, `done` or `}`) is missing"
+            self.done.findings.append(problem(Place(self.file), self.file, why))
         return self.done
 
     def _branching(self, statement: str) -> bool:
-        if match := _IF.fullmatch(statement):
-            if match[1] == "elif" and self.branches:
+        keyword, _, rest = statement.partition(" ")
+        if keyword in ("if", "elif"):
+            if keyword == "elif" and self.branches:
                 self.branches.pop()
-            self.branches.append(_condition(match[2]))
-        elif statement == "else":
+            self.branches.append(_condition(rest.strip()))
+        elif keyword == "else":
             if self.branches:
                 self.branches[-1] = _Branch([], "it stands in the `else` branch")
-        elif statement == "fi":
+        elif keyword in ("case", "for", "while", "until") or statement.endswith("{"):
+            self.branches.append(_Branch([], f"it stands in `{statement}`, which is not followed"))
+        elif keyword in ("fi", "esac", "done", "}"):
             if self.branches:
                 self.branches.pop()
         else:
-            return statement == "then"
+            return keyword in ("then", "do")
         return True
 
     def _setting(self, statement: str, place: Place) -> None:
@@ -139,9 +146,14 @@ def _condition(text: str) -> _Branch:
         if match is None or variable is None or variable[1] != "cmd_backend":
             return _Branch([], f"whether `{text}` holds is known only when it is run")
         try:
-            names += words(expanded(match[2], {}))
+            (name,) = words(expanded(match[2], {}))
         except NotUnderstood as error:
             return _Branch([], f"its branch `{text}` cannot be read: {error}")
+        except ValueError:
+            return _Branch([], f"its branch `{text}` names no backend")
+        if not _BACKEND.fullmatch(name):
+            return _Branch([], f"its branch `{text}` names no backend")
+        names.append(name)
     return _Branch(names)
 
 
@@ -151,7 +163,7 @@ def _other(statement: str, place: Place) -> Finding:
 
 
 def _split(statement: str) -> list[str]:
-    """Statements of one line, split at `;` outside quotes, and `export a=1 b=2` taken apart."""
+    """Statements of one line: split at `;` outside quotes, and behind `then`, `else` and `do`."""
     parts = [""]
     quote = ""
     for c in statement:
@@ -161,4 +173,8 @@ def _split(statement: str) -> list[str]:
             parts.append("")
         else:
             parts[-1] += c
-    return [part.strip() for part in parts if part.strip()]
+    alone: list[str] = []
+    for part in map(str.strip, parts):
+        keyword, _, rest = part.partition(" ")
+        alone += [keyword, rest.strip()] if keyword in ("then", "else", "do") else [part]
+    return [part for part in alone if part]

@@ -14,7 +14,6 @@ class Fate(Enum):
     NEEDLESS = "not needed here"
     UNUSED = "nothing asks for it"
     UNMAPPED = "not carried over"
-    PLACEHOLDER = "placeholder"
     PROBLEM = "could not be read"
 
 

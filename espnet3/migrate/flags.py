@@ -35,12 +35,11 @@ def take_apart(piece: Piece) -> list[Flag]:
     flags: list[Flag] = []
     for word in words(piece.text):
         if word.startswith("-") and not re.fullmatch(r"-\d+", word):
-            name, equals, value = word.partition("=")
+            name, _, value = word.partition("=")
             if not word.startswith("--"):
-                name, equals, value = word, "", ""
-                # `-c4` and `-pgpu`, but `-cwd` and `-pe` are names.
-                if match := re.fullmatch(r"(-[a-zA-Z])(\d\S*)", word):
-                    name, equals, value = match[1], "", match[2]
+                # `-c4`, but `-cwd` and `-pe` are names.
+                match = re.fullmatch(r"(-[a-zA-Z])(\d\S*)", word)
+                name, value = (match[1], match[2]) if match else (word, "")
             flags.append(Flag(name, value, word, piece))
         elif flags and (not flags[-1].value or flags[-1].name == "-pe"):
             last = flags[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from espnet3.migrate.findings import Fate, Finding, Place
+from espnet3.migrate.findings import Fate, Finding
 from espnet3.migrate.flags import Flag
 
 NO_MEMORY = "4GB"
@@ -25,14 +25,14 @@ class Job:
 
     env: str
     options: dict[str, Any] = field(default_factory=dict)
-    origin: dict[str, Place] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
     n_workers: int | None = None
     findings: list[Finding] = field(default_factory=list)
 
     def put(self, key: str, value: Any, flag: Flag, decide: str = "") -> None:
         """Set an option; a later flag wins, as it does where jobs are submitted."""
         self.options[key] = value
-        self.origin[key] = flag.piece.place
+        self.origin[key] = str(flag.piece.place)
         self.tell(flag, Fate.MAPPED, f"options.{key}: {value}", decide)
 
     def add_directive(self, flag: Flag, decide: str = "") -> None:
@@ -40,8 +40,14 @@ class Job:
         directives = self.options.setdefault("job_extra_directives", [])
         if flag.text not in directives:
             directives.append(flag.text)
-        self.origin["job_extra_directives"] = flag.piece.place
+        self.also_from("job_extra_directives", flag)
         self.tell(flag, Fate.MAPPED, f"options.job_extra_directives: {flag.text}", decide)
+
+    def also_from(self, key: str, flag: Flag) -> None:
+        """A list, or what is like one, comes from several places."""
+        places = self.origin.get(key, "").split(", ")
+        new = dict.fromkeys([*filter(None, places), str(flag.piece.place)])
+        self.origin[key] = ", ".join(new)
 
     def tell(self, flag: Flag, fate: Fate, went_to: str, decide: str = "") -> None:
         """Say what became of a flag."""

@@ -159,10 +159,11 @@ def submission(lines: list[Line], options: Mapping[str, str]) -> Submission:
                 others[line.name] = line
     done.pieces.extend(Piece(line.text, line.place, str(line)) for line in commands[-1:])
     for name, value in given.items():
-        if line := exact.get(name) or others.get(name):
-            done.used.append(line)
-            text = line.text.replace("$0", value) if line.value == "*" else line.text
-            done.pieces.append(Piece(text, line.place, str(line)))
+        found = exact.get(name) or others.get(name)
+        if found is not None:
+            done.used.append(found)
+            text = found.text.replace("$0", value) if found.value == "*" else found.text
+            done.pieces.append(Piece(text, found.place, str(found)))
         else:
             done.refused[name] = value
     return done

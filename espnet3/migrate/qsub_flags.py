@@ -73,7 +73,7 @@ def _parallel_environment(flag: Flag, job: Job) -> None:
         why = "a job is one worker, on one host"
         job.tell(flag, Fate.UNMAPPED, why, "more workers, n_workers, or more cores for each")
     else:
-        job.options["cores"], job.origin["cores"] = cores, flag.piece.place
+        job.options["cores"], job.origin["cores"] = cores, str(flag.piece.place)
         job.add_directive(flag, f"whether {name} is still the environment for cores of one host")
 
 
@@ -110,7 +110,7 @@ def _add_resource(flag: Flag, item: str, name: str, job: Job) -> None:
     before = [r for r in job.options.get("resource_spec", "").split(",") if r]
     kept = [r for r in before if r.partition("=")[0] != name]
     job.options["resource_spec"] = ",".join([*kept, item])
-    job.origin["resource_spec"] = flag.piece.place
+    job.also_from("resource_spec", flag)
     job.tell(flag, Fate.MAPPED, f"options.resource_spec: {item}")
 
 

@@ -89,10 +89,12 @@ class _Migrator:
         self.confs: dict[str, list[Line]] = {}
         self.used: set[Line] = set()
         self.hosts: list[str] | None = None
+        self.backends: list[str] = []
 
     def all_backends(self, cmd: CmdSh) -> None:
         self.done.findings += cmd.findings
         self.done.chosen = cmd.chosen
+        self.backends = list(cmd.backends)
         if not cmd.backends:
             why = "it sets none of train_cmd, cuda_cmd and decode_cmd"
             self.done.findings.append(problem(Place("cmd.sh"), "cmd.sh", why))
@@ -108,7 +110,7 @@ class _Migrator:
             ask = "which of the written files is yours"
             return Finding(setting, place, Fate.UNMAPPED, "cmd.sh has no such branch", ask)
         files = [f for f in self.done.files if f.startswith(f"conf/parallel_{cmd.chosen}")]
-        if cmd.chosen == "stdout":
+        if not files and cmd.chosen == "stdout":
             files = ["conf/parallel_local.yaml"]
         went = f"the file that is laid over a config: {files[0]}" if files else "no file, see there"
         return Finding(setting, place, Fate.MAPPED, went)
@@ -116,9 +118,10 @@ class _Migrator:
     def _backend(self, backend: str, commands: Mapping[str, Command]) -> None:
         written: dict[str, Block] = {}
         for name, (ending, gpu, purpose) in ROLES.items():
-            if (command := commands.get(name)) is None:
+            command = commands.get(name)
+            if command is None or (command.env == "ssh" and not self._machines(command)):
                 continue
-            if command.program == "stdout.pl":
+            if command.program == "stdout.pl" and "local" in self.backends:
                 why = "as run.pl; logs are in logs/ of the run, and progress is on the terminal"
                 self._tell(Finding(f"{name}=stdout.pl", command.place, Fate.NEEDLESS, why))
                 continue
@@ -168,12 +171,13 @@ class _Migrator:
         self.done.findings.append(finding)
 
     def _block(self, command: Command, gpu: Mapping[str, str]) -> Block:
-        if command.env == "ssh" and self.hosts is None:
-            self.hosts = self._machines(command)
         conf = self._conf(command) if command.env in FILES else []
         return make_block(command, conf, gpu, self.hosts)
 
     def _machines(self, command: Command) -> list[str]:
+        """The hosts of `ssh.pl`, read once."""
+        if self.hosts is not None:
+            return self.hosts
         text, findings = read_text(self.done.recipe, MACHINES)
         self.done.findings += findings
         hosts = []
@@ -186,6 +190,7 @@ class _Migrator:
             why = f"there is no {MACHINES} with hosts, without which ssh.pl does not run either"
             ask = "the hosts, if you want env: ssh"
             self._tell(Finding(command.program, command.place, Fate.UNMAPPED, why, ask))
+        self.hosts = hosts
         return hosts
 
     def _conf(self, command: Command) -> list[Line]:
@@ -223,4 +228,3 @@ class _Migrator:
                 elif line.name == "num_nodes":
                     went += "; a worker is on one node"
                 self._tell(Finding(str(line), line.place, Fate.UNUSED, went))
-
