@@ -8,8 +8,8 @@ from espnet3.parallel.wording import nearest
 
 _PIECES = (
     "nj is how many pieces a file is cut into, each a job; parallel.n_workers is how many "
-    "processes exist. Work is dealt in short ranges as workers become free, so the number need not fit the "
-    "data, may change when a run goes on, and does not change the results."
+    "processes exist. Work is dealt in short ranges as workers become free, so the number need not "
+    "fit the data, may change when a run goes on, and does not change the results."
 )
 _COMMANDS = (
     "such a command is put before another one and runs it once for each piece. Here nothing is put "

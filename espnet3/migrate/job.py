@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from espnet3.migrate.findings import Fate, Finding
@@ -31,9 +31,19 @@ class Job:
 
     def put(self, key: str, value: Any, flag: Flag, decide: str = "") -> None:
         """Set an option; a later flag wins, as it does where jobs are submitted."""
+        before = self.options.get(key)
+        if before not in (None, value):
+            self._replaced(f"options.{key}: {before}", flag)
         self.options[key] = value
         self.origin[key] = str(flag.piece.place)
         self.tell(flag, Fate.MAPPED, f"options.{key}: {value}", decide)
+
+    def _replaced(self, went_to: str, flag: Flag) -> None:
+        why = f"`{flag.text}` ({flag.piece.place}) stands behind it, and counts"
+        for i, finding in enumerate(self.findings):
+            if finding.fate is Fate.MAPPED and finding.went_to == went_to:
+                ask = "which of the two is meant"
+                self.findings[i] = replace(finding, fate=Fate.UNMAPPED, went_to=why, decide=ask)
 
     def add_directive(self, flag: Flag, decide: str = "") -> None:
         """Pass a flag on as it is."""
@@ -48,6 +58,19 @@ class Job:
         places = self.origin.get(key, "").split(", ")
         new = dict.fromkeys([*filter(None, places), str(flag.piece.place)])
         self.origin[key] = ", ".join(new)
+
+    def add_resource(self, flag: Flag, item: str) -> None:
+        """Ask for a resource, `name` or `name=amount`; a later amount of the same wins."""
+        name = item.partition("=")[0]
+        kept = []
+        for one in filter(None, self.options.get("resource_spec", "").split(",")):
+            if one.partition("=")[0] != name:
+                kept.append(one)
+            elif one != item:
+                self._replaced(f"options.resource_spec: {one}", flag)
+        self.options["resource_spec"] = ",".join([*kept, item])
+        self.also_from("resource_spec", flag)
+        self.tell(flag, Fate.MAPPED, f"options.resource_spec: {item}")
 
     def tell(self, flag: Flag, fate: Fate, went_to: str, decide: str = "") -> None:
         """Say what became of a flag."""

@@ -88,7 +88,7 @@ def _resources(flag: Flag, job: Job) -> None:
             why = "a job is one worker, on one node"
             job.tell(one, Fate.UNMAPPED, why, "more workers, n_workers, or more cores for each")
         else:
-            _add_resource(one, item, name, job)
+            job.add_resource(one, item)
 
 
 def _one_node(value: str) -> bool:
@@ -103,15 +103,6 @@ def _walltime(flag: Flag, job: Job) -> None:
         job.tell(flag, Fate.UNMAPPED, "no time as h:mm:ss", "options.walltime")
     else:
         job.put("walltime", flag.value, flag)
-
-
-def _add_resource(flag: Flag, item: str, name: str, job: Job) -> None:
-    """A later amount of the same resource replaces the one before."""
-    before = [r for r in job.options.get("resource_spec", "").split(",") if r]
-    kept = [r for r in before if r.partition("=")[0] != name]
-    job.options["resource_spec"] = ",".join([*kept, item])
-    job.also_from("resource_spec", flag)
-    job.tell(flag, Fate.MAPPED, f"options.resource_spec: {item}")
 
 
 def _read_resources(job: Job) -> None:
