@@ -56,4 +56,4 @@ def _migrate(recipe: Path, out: Path, overwrite: bool) -> None:
             click.echo(f"{finding.place}: {finding.setting}: {finding.went_to}")
     n = sum(bool(finding.decide) for finding in done.findings)
     n += sum(map(len, done.decisions.values()))
-    click.echo(f"{n} things are for you to decide: see {out / 'MIGRATION.md'}")
+    click.echo(f"to decide: {n}; see {out / 'MIGRATION.md'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -228,3 +229,9 @@ class _Migrator:
                 elif line.name == "num_nodes":
                     went += "; a worker is on one node"
                 self._tell(Finding(str(line), line.place, Fate.UNUSED, went))
+        read = {key.partition(" ")[2] for key in self.confs}
+        for path in sorted(self.done.recipe.glob("conf/*.conf")):
+            name = f"conf/{path.name}"
+            if re.match(r"(queue|slurm|pbs)", path.name) and name not in read:
+                why = "no command of cmd.sh reads it"
+                self._tell(Finding(path.name, Place(name), Fate.UNUSED, why))

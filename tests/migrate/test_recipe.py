@@ -246,6 +246,14 @@ def test_no_setting_is_dropped(recipe):
         assert option in settings
 
 
+def test_confs_that_no_command_reads_are_listed(recipe):
+    recipe.write("conf/slurm-2.conf", SLURM)
+    recipe.write("conf/fbank.conf", "--sample-frequency=16000")
+    done = migrated(recipe, train_cmd="slurm.pl")
+    unread = {f.place.file for f in done.findings if f.went_to == "no command of cmd.sh reads it"}
+    assert unread == {"conf/slurm-2.conf", "conf/queue.conf", "conf/pbs.conf"}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
