@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,7 +130,8 @@ def _batch(command: Command, conf: list[Line], gpu: Mapping[str, str]) -> Block:
     job = Job(command.env)
     options = {k: v for k, v in command.options.items() if k != "config"}
     most = options.pop("max_jobs_run", None) if command.env == "slurm" else None
-    done = submission(conf, {**options, **gpu})
+    # What the command says itself comes last: of two that differ it is the one that is meant.
+    done = submission(conf, {**gpu, **options, **gpu})
     command_piece = done.pieces[:1] if conf and done.used else []
     native = [Piece(text, command.place, text) for text in command.native]
     # As the scripts write it: the command, the scheduler's own options, those from the conf.
@@ -216,16 +218,22 @@ def _with_placeholders(job: Job, used: list[Line]) -> Block:
         placeholders["options.memory"] = (
             "what one job may use; many sites multiply what is asked for by the slots of -pe"
         )
-    if job.env == "pbs" and "walltime" not in job.options:
+    if "walltime" not in job.options and not _limit_is_known(job):
         job.options["walltime"] = NO_WALLTIME
         placeholders["options.walltime"] = (
-            "how long a job may run; the recipe left it to the queue, which PBS does not tell"
+            "how long a job may run; the recipe left it to the queue, which cannot be asked here"
         )
     parallel: dict[str, Any] = {"env": job.env}
     if job.n_workers is not None:
         parallel["n_workers"] = job.n_workers
     parallel["options"] = {key: job.options[key] for key in sorted(job.options, key=_order)}
     return Block(parallel, job.origin, placeholders, used, job.findings)
+
+
+def _limit_is_known(job: Job) -> bool:
+    """Whether the driver can ask for the limit of the queue: Grid Engine must know which."""
+    one_queue = re.fullmatch(r"[^*?\[,@]+", job.options.get("queue", ""))
+    return job.env == "slurm" or (job.env == "sge" and one_queue is not None)
 
 
 _ORDER = ("queue", "account", "project", "cores", "memory", "walltime", "resource_spec")

@@ -39,9 +39,12 @@ class Job:
         self.tell(flag, Fate.MAPPED, f"options.{key}: {value}", decide)
 
     def _replaced(self, went_to: str, flag: Flag) -> None:
-        why = f"`{flag.text}` ({flag.piece.place}) stands behind it, and counts"
+        by = f"`{flag.text}` ({flag.piece.place})"
         for i, finding in enumerate(self.findings):
             if finding.fate is Fate.MAPPED and finding.went_to == went_to:
+                why = f"{by} stands behind it, and counts"
+                if "option " in finding.setting and "option " in flag.piece.setting:
+                    why = f"{by} counts here; the script writes the two in no fixed order"
                 ask = "which of the two is meant"
                 self.findings[i] = replace(finding, fate=Fate.UNMAPPED, went_to=why, decide=ask)
 

@@ -74,7 +74,7 @@ BASE = ["-v PATH", "-S /bin/bash"]
         (
             "decode_cmd", f"queue.pl {FULL}", "parallel_sge",
             {"env": "sge", "n_workers": 20, "options": {
-                "cores": 2, "memory": "4GiB",
+                "cores": 2, "memory": "4GiB", "walltime": "24:00:00",
                 "resource_spec": "arch=*64*,mem_free=4G,ram_free=4G",
                 "job_extra_directives": [*BASE, "-pe smp 2"]}},
         ),
@@ -82,7 +82,7 @@ BASE = ["-v PATH", "-S /bin/bash"]
             "cuda_cmd", "queue.pl --mem 2G --gpu 1", "parallel_sge_gpu",
             {"env": "sge", "options": {
                 "queue": "g.q", "memory": "2GiB",
-                "resource_spec": "arch=*64*,mem_free=2G,ram_free=2G,gpu=1",
+                "resource_spec": "arch=*64*,gpu=1,mem_free=2G,ram_free=2G",
                 "job_extra_directives": BASE}},
         ),
         (
@@ -158,10 +158,18 @@ def test_what_the_recipe_does_not_say_is_a_marked_placeholder(recipe):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("queue", "placeholder"), [("a.q", False), ("*.q", True), ("a.q,b.q", True), ("a.q@h", True)]
+)
+def test_grid_engine_tells_the_limit_of_one_queue_alone(recipe, queue, placeholder):
+    done = migrated(recipe, train_cmd=f"queue.pl -q '{queue}'")
+    assert ("options.walltime" in done.decisions["conf/parallel_sge_data.yaml"]) is placeholder
+
+
 def test_every_line_says_where_it_comes_from(recipe):
     text = migrated(recipe, cuda_cmd="queue.pl --mem 2G").files["conf/parallel_sge_gpu.yaml"]
     assert "    queue: g.q  # conf/queue.conf:11\n" in text
-    assert "mem_free=2G,ram_free=2G,gpu=1  # conf/queue.conf:1, conf/queue.conf:3" in text
+    assert "  # conf/queue.conf:1, conf/queue.conf:11, conf/queue.conf:3\n" in text
 
 
 def test_the_task_script_decides_about_gpus(recipe):
@@ -198,6 +206,15 @@ def test_what_a_later_option_replaces_is_listed(recipe):
     assert (options["queue"], options["resource_spec"]) == ("g.q", "arch=*64*,gpu=1")
     assert [f.setting for f in done.unmapped] == ["-q my.q", "-l gpu=4"]
     assert all("counts" in f.went_to and f.decide for f in done.unmapped)
+
+
+def test_what_the_command_says_itself_counts_more_than_what_its_gpus_bring(recipe):
+    recipe.write("conf/slurm.conf", SLURM.replace("gpu:$0", "gpu:$0 --time 4:0:0"))
+    done = migrated(recipe, cuda_cmd="slurm.pl --time 1-0")
+    assert parallel(done, "parallel_slurm_gpu")["options"]["walltime"] == "1-0"
+    (finding,) = done.unmapped
+    assert finding.setting.startswith("--time 4:0:0")
+    assert "no fixed order" in finding.went_to
 
 
 def test_two_numbers_of_cores_are_told(recipe):
