@@ -21,7 +21,7 @@ def command(recipe: Path | None, out: Path | None, overwrite: bool, word: str | 
 
     RECIPE is the directory of an ESPnet2 recipe, such as egs2/an4/asr1. Nothing in it is run or
     changed. MIGRATION.md lists each setting, its file and line, where it went, and what you must
-    decide. The status is 0 if all was read, whether or not something is left to decide.
+    decide. The status is 0 if all was written, whether or not something is left to decide.
 
     With --explain nothing is read: it says what replaces nj, train_cmd, queue.pl and their like.
     """

@@ -104,7 +104,7 @@ def parse_conf(text: str, file: str, numbered: bool = True) -> tuple[list[Line],
     """
     lines: list[Line] = []
     findings: list[Finding] = []
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(text.split("\n"), start=1):
         place = Place(file, number if numbered else None)
         code = re.sub(r"\s*#.*", "", raw).strip()
         if not code:

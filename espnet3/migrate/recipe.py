@@ -182,7 +182,7 @@ class _Migrator:
         text, findings = read_text(self.done.recipe, MACHINES)
         self.done.findings += findings
         hosts = []
-        for number, line in enumerate((text or "").splitlines(), start=1):
+        for number, line in enumerate((text or "").split("\n"), start=1):
             if host := line.strip():
                 hosts.append(host)
                 place = Place(MACHINES, number)

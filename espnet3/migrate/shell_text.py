@@ -16,7 +16,7 @@ class NotUnderstood(Exception):
 def statements(text: str) -> Iterator[tuple[int, str]]:
     """Lines without comments, continued ones joined, with the number of their first line."""
     number, held = 0, ""
-    for i, line in enumerate(text.splitlines(), start=1):
+    for i, line in enumerate(text.split("\n"), start=1):
         number = number or i
         # A comment ends with its line, a backslash at its end included.
         code = held + _without_comment(line)

@@ -34,7 +34,7 @@ def read_text(recipe: Path, name: str) -> tuple[str | None, list[Finding]]:
             return None, [problem(place, name, f"it has more than {MOST_BYTES} bytes")]
         if b"\0" in data:
             return None, [problem(place, name, "it is a binary file")]
-        return data.decode("utf-8-sig"), []
+        return data.decode("utf-8-sig").replace("\r\n", "\n"), []
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return None, [problem(Place(name, line), name, "it is not UTF-8 text")]

@@ -285,6 +285,13 @@ def test_a_conf_that_is_no_text(recipe, name, content, why):
     assert any(f.place.file == name and why in f.went_to for f in done.unmapped)
 
 
+def test_lines_are_those_of_editors(recipe):
+    recipe.write("conf/slurm.conf", "# a\u2028b\r\ncommand sbatch -p\x0cq\r\noption gpu=0\r\n")
+    done = migrated(recipe, decode_cmd="slurm.pl")
+    places = {str(f.place) for f in done.findings if f.place.file == "conf/slurm.conf"}
+    assert places == {"conf/slurm.conf:2", "conf/slurm.conf:3"}
+
+
 @pytest.mark.parametrize("content", [None, b"\0ELF", b"\xff"])
 def test_no_recipe(recipe, content):
     recipe.path.mkdir()
