@@ -179,6 +179,12 @@ def test_walltime_that_nobody_knows_is_refused_by_name(env, tmp_path):
     assert LIMIT[env].lstrip("0") in job_script(env, {"memory": "4GB", "walltime": 14400}, tmp_path)
 
 
+@pytest.mark.parametrize("queue", ["cpu.q", "*.q", "[cg]pu.q@node1", "gpu.q,cpu.?"])
+def test_queues_may_be_patterns(queue, tmp_path, monkeypatch):
+    monkeypatch.setattr(asking, "answer", lambda command, gone=None: "cpu.q\ngpu.q\n")
+    assert f"#$ -q {queue}\n" in script_of("sge", tmp_path, queue=queue)
+
+
 @pytest.mark.parametrize(
     ("env", "answer", "line"),
     [

@@ -4,6 +4,7 @@ Everything that ends up in a job script is decided here, from the options and de
 would otherwise have to know.
 """
 
+import fnmatch
 import os
 import shlex
 import shutil
@@ -217,9 +218,11 @@ def job_options(env: str, options: Mapping[str, Any], logs: Path) -> dict[str, A
 def _check_queue(env: str, queue: str | None) -> None:
     ask = SCHEDULERS[env].names
     names = ask() if queue is not None and ask is not None else None
-    # SGE takes a list of queues, each also with a host behind it; Slurm a list of partitions.
+    # SGE takes a list of queues or patterns, each also with a host behind it; Slurm a list of
+    # partitions.
     for one in (queue or "").split(","):
-        if names and one.partition("@")[0] not in names:
+        name = one.partition("@")[0]
+        if names and not any(fnmatch.fnmatchcase(known, name) for known in names):
             raise ConfigError(
                 f"parallel.options.queue: {env} has no queue {one!r}; {nearest(one, names)}"
             )
