@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks import tasks
+from benchmarks.measure import OURS, Sample
 
 LOOP = "plain loop"
 POOL = "multiprocessing.Pool"
@@ -27,6 +28,25 @@ _forward: Callable[[int], str]
 def available(*names: str) -> list[str]:
     """Those of `names` that are installed."""
     return [name for name in names if name != JOBLIB or importlib.util.find_spec("joblib")]
+
+
+def ours_beside(
+    measure: Callable[[str, int], Sample], *others: str
+) -> dict[str, Callable[[], Sample]]:
+    """espnet3 with 1 and 2 workers, a plain loop, and those of `others` that are installed with 2.
+
+    Args:
+        measure: called with who and how many workers.
+        others: names of `peers`.
+    """
+    variants: dict[str, Callable[[], Sample]] = {
+        f"{OURS}, 1 worker": partial(measure, OURS, 1),
+        f"{OURS}, 2 workers": partial(measure, OURS, 2),
+        LOOP: partial(measure, LOOP, 1),
+    }
+    for how in available(*others):
+        variants[f"{how}, 2 workers"] = partial(measure, how, 2)
+    return variants
 
 
 def run(

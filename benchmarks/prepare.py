@@ -1,12 +1,20 @@
 """Preparing data: audio is resampled and written as 16-bit FLAC, each file on its own."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 from benchmarks import peers
-from benchmarks.measure import OURS, MeasurementFailed, Options, Sample, Table, child, in_turn
+from benchmarks.measure import (
+    OURS,
+    MeasurementFailed,
+    Options,
+    Sample,
+    Table,
+    child,
+    in_turn,
+)
+from benchmarks.peers import ours_beside
 
 RATE = "audio h / h"
 SECONDS = 10.0
@@ -20,13 +28,7 @@ def run(options: Options) -> list[Table]:
     n, sources = FILES_QUICK if options.quick else FILES, options.place()
     child("benchmarks.prepare:write_sources", {"directory": sources, "n": n})
     measure = partial(_sample, options, sources, n)
-    variants: dict[str, Callable[[], Sample]] = {
-        f"{OURS}, 1 worker": partial(measure, OURS, 1),
-        f"{OURS}, 2 workers": partial(measure, OURS, 2),
-        peers.LOOP: partial(measure, peers.LOOP, 1),
-    }
-    for how in peers.available(peers.POOL, peers.JOBLIB):
-        variants[f"{how}, 2 workers"] = partial(measure, how, 2)
+    variants = ours_beside(measure, peers.POOL, peers.JOBLIB)
     table = Table(f"Formatting {n} files of {SECONDS:g} s, 44.1 kHz FLAC to 16 kHz FLAC")
     table.rows = in_turn(variants, options.repeats)
     table.notes = ["all used soundfile and soxr, and found the same numbers of samples"]

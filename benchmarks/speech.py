@@ -2,7 +2,6 @@
 
 import importlib
 import shutil
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +19,7 @@ from benchmarks.measure import (
     in_turn,
     python,
 )
+from benchmarks.peers import ours_beside
 
 RECIPE = ROOT / "egs3" / "mini_an4" / "asr"
 SPLIT = "train"
@@ -37,13 +37,7 @@ def run(options: Options) -> list[Table]:
     size = child("benchmarks.speech:size", {}, recipe).returned
     audio = size["seconds"] * times
     measure = partial(_sample, options, recipe, times, size)
-    variants: dict[str, Callable[[], Sample]] = {
-        f"{OURS}, 1 worker": partial(measure, OURS, 1),
-        f"{OURS}, 2 workers": partial(measure, OURS, 2),
-        peers.LOOP: partial(measure, peers.LOOP, 1),
-    }
-    for how in peers.available(peers.POOL, peers.JOBLIB, peers.STATIC):
-        variants[f"{how}, 2 workers"] = partial(measure, how, 2)
+    variants = ours_beside(measure, peers.POOL, peers.JOBLIB, peers.STATIC)
     table = Table(f"Decoding {size['items'] * times} utterances, {audio:.0f} s of speech")
     table.rows = in_turn(variants, options.repeats)
     table.notes = [

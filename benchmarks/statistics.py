@@ -1,13 +1,21 @@
 """Shapes and statistics of log-mel features: `collect_stats`, and the same loop without it."""
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 from benchmarks import peers
-from benchmarks.measure import OURS, MeasurementFailed, Options, Sample, Table, child, in_turn
+from benchmarks.measure import (
+    OURS,
+    MeasurementFailed,
+    Options,
+    Sample,
+    Table,
+    child,
+    in_turn,
+)
+from benchmarks.peers import ours_beside
 
 FILES, FILES_QUICK = 200, 10
 TIMES, TIMES_QUICK = 8, 1
@@ -21,13 +29,7 @@ def run(options: Options) -> list[Table]:
     n_files, times = (FILES_QUICK, TIMES_QUICK) if options.quick else (FILES, TIMES)
     seconds = child("benchmarks.statistics:make", {"out": place / "wav", "n": n_files}).returned
     measure = partial(_sample, options, place, n_files, times, seconds * times)
-    variants: dict[str, Callable[[], Sample]] = {
-        f"{OURS}, 1 worker": partial(measure, OURS, 1),
-        f"{OURS}, 2 workers": partial(measure, OURS, 2),
-        peers.LOOP: partial(measure, peers.LOOP, 1),
-    }
-    for how in peers.available(peers.POOL, peers.JOBLIB, peers.STATIC):
-        variants[f"{how}, 2 workers"] = partial(measure, how, 2)
+    variants = ours_beside(measure, peers.POOL, peers.JOBLIB, peers.STATIC)
     hours = seconds * times / 3600
     table = Table(f"Statistics of {n_files * times} utterances, {hours:.3g} hours of audio")
     table.rows = in_turn(variants, options.repeats, warm_up=True)
