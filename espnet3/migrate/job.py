@@ -7,6 +7,7 @@ from typing import Any
 
 from espnet3.migrate.findings import Fate, Finding
 from espnet3.migrate.flags import Flag
+from espnet3.parallel.backends import walltime
 
 NO_MEMORY = "4GB"
 NO_WALLTIME = "24:00:00"
@@ -37,6 +38,15 @@ class Job:
         self.options[key] = value
         self.origin[key] = str(flag.piece.place)
         self.tell(flag, Fate.MAPPED, f"options.{key}: {value}", decide)
+
+    def put_walltime(self, flag: Flag, units: walltime.Units, form: str) -> None:
+        """Set the walltime, if it is one; `form` says in words how it is written here."""
+        try:
+            walltime.as_text(flag.value, units)
+        except ValueError:
+            self.tell(flag, Fate.UNMAPPED, f"no time {form}", "options.walltime")
+        else:
+            self.put("walltime", flag.value, flag)
 
     def _replaced(self, went_to: str, flag: Flag) -> None:
         by = f"`{flag.text}` ({flag.piece.place})"

@@ -83,7 +83,7 @@ def _resources(flag: Flag, job: Job) -> None:
         one = replace(flag, text=f"-l {item}")
         name, _, value = item.partition("=")
         if name == _WALLTIME[job.env]:
-            _walltime(replace(one, value=value), job)
+            job.put_walltime(replace(one, value=value), walltime.HMS, "as h:mm:ss")
         elif job.env == "pbs" and name in ("nodes", "select") and not _one_node(value):
             why = "a job is one worker, on one node"
             job.tell(one, Fate.UNMAPPED, why, "more workers, n_workers, or more cores for each")
@@ -94,15 +94,6 @@ def _resources(flag: Flag, job: Job) -> None:
 def _one_node(value: str) -> bool:
     """Whether `nodes=` or `select=` asks for one: a count of 1, or the name of a host."""
     return "+" not in value and whole(value.partition(":")[0]) in (None, 1)
-
-
-def _walltime(flag: Flag, job: Job) -> None:
-    try:
-        walltime.as_text(flag.value, walltime.HMS)
-    except ValueError:
-        job.tell(flag, Fate.UNMAPPED, "no time as h:mm:ss", "options.walltime")
-    else:
-        job.put("walltime", flag.value, flag)
 
 
 def _read_resources(job: Job) -> None:

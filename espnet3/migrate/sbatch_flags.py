@@ -40,7 +40,7 @@ def translate(flags: list[Flag], job: Job) -> None:
         if name in _PLAIN and flag.value:
             job.put(_PLAIN[name], flag.value, flag)
         elif name == "--time":
-            _time(flag, job)
+            job.put_walltime(flag, walltime.SLURM, "as Slurm writes it")
         elif name == "--cpus-per-task":
             _cores(flag, job)
         elif name == "--mem":
@@ -62,15 +62,6 @@ def translate(flags: list[Flag], job: Job) -> None:
             job.add_directive(flag)
     if per_cpu is not None:
         _memory(per_cpu, job, job.options.get("cores", 1))
-
-
-def _time(flag: Flag, job: Job) -> None:
-    try:
-        walltime.as_text(flag.value, walltime.SLURM)
-    except ValueError:
-        job.tell(flag, Fate.UNMAPPED, "no time as Slurm writes it", "options.walltime")
-    else:
-        job.put("walltime", flag.value, flag)
 
 
 def _cores(flag: Flag, job: Job) -> None:
