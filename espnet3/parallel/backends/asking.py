@@ -18,12 +18,8 @@ def answer(command: Sequence[str], gone: str | None = None) -> str | None:
         gone: a pattern for what it says of jobs that it does not know any more. If it fails with
             nothing but such lines, its output counts: it tells of the other jobs.
     """
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ANSWER_LIMIT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        logger.debug("%s: %s", command[0], error)
+    done = _run(command)
+    if done is None:
         return None
     said = [line for line in done.stderr.splitlines() if line.strip()]
     if done.returncode == 0:
@@ -32,3 +28,21 @@ def answer(command: Sequence[str], gone: str | None = None) -> str | None:
         return done.stdout
     logger.debug("%s: %s", command[0], done.stderr.strip())
     return None
+
+
+def refusal(command: Sequence[str], text: str) -> str:
+    """What a command says of a text that it refuses; "" if it does not, or cannot be run."""
+    done = _run(command, text)
+    return done.stderr.strip() if done is not None and done.returncode else ""
+
+
+def _run(
+    command: Sequence[str], text: str | None = None
+) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=ANSWER_LIMIT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        logger.debug("%s: %s", command[0], error)
+        return None

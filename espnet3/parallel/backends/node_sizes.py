@@ -4,8 +4,6 @@ Only where the scheduler itself would refuse it: others take such jobs, and a no
 """
 
 import re
-import subprocess
-from collections.abc import Sequence
 
 from espnet3.parallel.backends import asking
 
@@ -29,7 +27,7 @@ def slurm_misfit(script: str) -> str | None:
     nodes = _slurm_nodes(queue)
     if not nodes or any(node[0] >= int(cpus) and node[1] >= memory for node in nodes):
         return None
-    words = _refusal(["sbatch", "--test-only"], script)
+    words = asking.refusal(["sbatch", "--test-only"], script)
     if not _NEVER.search(words):
         return None
     where = f"the queue {queue!r}" if queue else "the default queue"
@@ -73,15 +71,3 @@ def _slurm_nodes(queue: str) -> list[tuple[int, float]]:
         if queue or match[1].endswith("*"):
             nodes.append((int(match[2]), float(match[3])))
     return nodes
-
-
-def _refusal(command: Sequence[str], script: str) -> str:
-    """What a command says about a script that it refuses; "" if it does not, or cannot be run."""
-    try:
-        done = subprocess.run(
-            command, input=script, capture_output=True, text=True,
-            timeout=asking.ANSWER_LIMIT, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stderr.strip() if done.returncode else ""
