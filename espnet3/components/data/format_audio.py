@@ -12,6 +12,7 @@ from typing import Any
 from espnet3.components.data.audio import files as audio_files
 from espnet3.components.data.audio.decoders import Samples
 from espnet3.components.data.audio.read import Channel
+from espnet3.components.data.fetch.restartable import RUN
 from espnet3.components.data.kaldi.checks import is_pipe
 from espnet3.components.data.kaldi.values import read_audio_value
 from espnet3.components.data.made_files import (
@@ -110,7 +111,7 @@ def format_audio(
         allow_pipes=allow_pipes,
         n_hex=audio_files.n_hex_digits(len(items)),
     )
-    runner = FormatAudioRunner(provider, output_dir=out / "run", shard_subdir=STEP)
+    runner = FormatAudioRunner(provider, output_dir=out / RUN, shard_subdir=STEP)
     missing = items if audio_format == "flac.ark" else _missing(runner, items)
     if not missing:
         return runner.publish([])
@@ -276,7 +277,7 @@ def _as_items(utterances: Sequence[Utterance]) -> list[list[Any]]:
 def _check_own(out: Path) -> None:
     """Refuse a directory whose ``wav.scp`` is another's, perhaps that of the sources."""
     table = out / "wav.scp"
-    if (out / "run" / STEP).exists() or not table.exists():
+    if (out / RUN / STEP).exists() or not table.exists():
         return
     with table.open(encoding="utf-8", errors="replace") as lines:
         _, _, place = lines.readline().partition(" ")

@@ -100,7 +100,7 @@ def read_audio(
         ConfigError: PyAV or soxr is needed and not installed.
     """
     file = existing(path)
-    first, _ = _bounds(file, start, end)
+    first = _begin(file, start, end)
     opened = open_soundfile(file)
     if opened is not None:
         with opened as audio:
@@ -126,7 +126,7 @@ def audio_of_bytes(
     """
     import soundfile
 
-    first, _ = _bounds(name, start, end)
+    first = _begin(name, start, end)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as audio:
             samples, rate = read_soundfile(name, audio, first, end), int(audio.samplerate)
@@ -152,8 +152,8 @@ def audio_of_samples(
         rate: Samples per second.
         name: For messages; the others are those of `read_audio`.
     """
-    first, stop = _bounds(name, start, end)
-    cut = samples[round(first * rate) : None if stop is None else round(stop * rate)]
+    first = _begin(name, start, end)
+    cut = samples[round(first * rate) : None if end is None else round(end * rate)]
     whole = cut.reshape(len(cut), -1)
     return _finished(name, scaled(whole), rate, (first, end), channel, sample_rate)
 
@@ -169,11 +169,12 @@ def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
     return made
 
 
-def _bounds(name: Name, start: float | None, end: float | None) -> tuple[float, float | None]:
+def _begin(name: Name, start: float | None, end: float | None) -> float:
+    """Where a stretch begins, in seconds; that there can be such a stretch is checked."""
     first = 0.0 if start is None else start
     if not 0 <= first < (np.inf if end is None else end) or end == np.inf:
         raise DataError(f"{name}: no segment goes from {start} to {end} seconds")
-    return first, end
+    return first
 
 
 def _finished(
