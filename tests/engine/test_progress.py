@@ -4,21 +4,9 @@ import logging
 import re
 
 import pytest
+from nothing import Nothing, Same
 
-from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine.progress import Progress, duration
-from espnet3.parallel.env_provider import EnvironmentProvider
-
-
-class Nothing(EnvironmentProvider):
-    def build_env_local(self):
-        return {}
-
-
-class Same(BaseRunner):
-    @staticmethod
-    def forward(idx):
-        return idx
 
 
 def test_line_counts_items_where_durations_are_unknown():

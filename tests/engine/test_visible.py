@@ -4,21 +4,9 @@ import shutil
 import threading
 
 import pytest
+from nothing import Nothing, Same
 
-from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import visible
-from espnet3.parallel.env_provider import EnvironmentProvider
-
-
-class Nothing(EnvironmentProvider):
-    def build_env_local(self):
-        return {}
-
-
-class Same(BaseRunner):
-    @staticmethod
-    def forward(idx):
-        return idx
 
 
 @pytest.fixture
