@@ -14,8 +14,9 @@ _TIMEOUT = 1200.0
 
 def installed(commands: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """The commands whose program, the first word of their name, is there; and a note on others."""
-    there = {who: command for who, command in commands.items() if shutil.which(who.split()[0])}
-    missing = dict.fromkeys(who.split()[0] for who in commands if who not in there)
+    programs = {who: who.split()[0].rstrip(",") for who in commands}
+    there = {who: commands[who] for who, program in programs.items() if shutil.which(program)}
+    missing = dict.fromkeys(program for who, program in programs.items() if who not in there)
     return there, [f"{program} is not installed" for program in missing]
 
 

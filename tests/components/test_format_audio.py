@@ -214,7 +214,8 @@ def test_a_list_that_grows_to_many_leaves_what_is_there_where_it_is(
     before = lines(format_audio(sources[:3], out).wav_scp)
     made = lines(format_audio(sources, out).wav_scp)
     assert made[:3] == before
-    assert len(made) == len(sources) and all(Path(path).exists() for _, path in made)
+    assert len(made) == len(sources)
+    assert all(Path(path).exists() for _, path in made)
 
 
 def test_wrong_arguments(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
