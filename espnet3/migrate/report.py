@@ -14,8 +14,8 @@ _NOT_READ = """\
 ## Not read
 
 Only the cluster set-up was (`cmd.sh`, the configs of its commands, `.queue/machines`), and data
-preparation. `run.sh` (`nj`, `inference_nj`, `gpu_inference`, `ngpu`, test sets), the defaults of the
-task script, decode configs and training configs were not read. Write their part into
+preparation. `run.sh` (`nj`, `inference_nj`, `gpu_inference`, `ngpu`), the defaults of the task
+script, decode configs and training configs were not read. Write their part into
 `conf/inference.yaml` and `conf/metrics.yaml` yourself.
 """
 _ORDER = (

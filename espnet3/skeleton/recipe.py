@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Mapping, Sequence
+
+import yaml
 
 RUN_PY = '''\
 """Run the stages of this recipe."""
@@ -33,14 +36,21 @@ __all__ = ["Dataset", "DatasetBuilder"]
 '''
 
 
-def create_dataset_config(about: str) -> str:
+def create_dataset_config(about: str, sets: Mapping[str, Sequence[str]]) -> str:
     """``conf/training.yaml`` with what the ``create_dataset`` stage needs.
 
     Args:
         about: stands at its top, as a comment.
+        sets: under ``train``, ``valid`` and ``test`` the names of data sets, each of which is the
+            ``split`` of the recipe's own ``Dataset``.
     """
-    comment = textwrap.fill(about, 90, initial_indent="# ", subsequent_indent="# ")
-    return f"{comment}\ncreate_dataset:\n  recipe_dir: ${{recipe_dir}}\n"
+    lines = textwrap.wrap(about, 90, initial_indent="# ", subsequent_indent="# ")
+    entries = {
+        role: [{"name": name, "data_src_args": {"split": name}} for name in names]
+        for role, names in sets.items()
+    }
+    lines.append(yaml.safe_dump({"dataset": entries}, sort_keys=False, allow_unicode=True).strip())
+    return "\n".join([*lines, "create_dataset:", "  recipe_dir: ${recipe_dir}", ""])
 
 
 def python_string(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from espnet3.migrate.data.downloads import Downloads, Target, Todo
@@ -73,9 +74,7 @@ def builder_file(found: Downloads, existing: Sequence[str]) -> str:
         ),
     )
     if existing and not found.targets:
-        text = text.replace(
-            "from espnet3.components.data.build_record import BuildRecord\n", "", 1
-        )
+        text = text.replace("from espnet3.components.data.build_record import BuildRecord\n", "", 1)
     return text
 
 
@@ -101,15 +100,14 @@ def _constants(found: Downloads, existing: Sequence[str]) -> str:
     if existing:
         lines += ["SETS = [", *(f"    {python_string(name)}," for name in existing), "]"]
     lines += [line for todo in found.todo for line in _todo(todo)]
-    long = any(len(line) > 100 for line in lines)
-    return "\n".join((["# ruff: noqa: E501"] if long else []) + lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _target(target: Target) -> list[str]:
     url, path = python_string(target.url), python_string(target.path)
-    lines = [f"    # {_one_line(str(target.place))}"]
+    lines = _comment(str(target.place), "    ")
     for other, place in target.others:
-        lines.append(f"    # TODO {_one_line(f'{place}: or is it this one? {other}')}")
+        lines += _comment(f"TODO {place}: or is it this one? {other}", "    ")
     one = f'    {{"url": {url}, "path": {path}}},'
     if len(one) <= 100:
         return [*lines, one]
@@ -117,11 +115,16 @@ def _target(target: Target) -> list[str]:
 
 
 def _todo(todo: Todo) -> list[str]:
-    return [f"# TODO {_one_line(f'{todo.place}: {todo.text}')}", f"#   {_one_line(todo.why)}"]
+    return [*_comment(f"TODO {todo.place}: {todo.text}"), *_comment(f"  {todo.why}")]
 
 
-def _one_line(text: str) -> str:
-    return printable(text.replace("\n", " "))
+def _comment(text: str, indent: str = "") -> list[str]:
+    """A comment of lines that are as long as a recipe's may be, if its words allow that."""
+    lines = textwrap.wrap(
+        printable(text), 96 - len(indent), subsequent_indent="    ", break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    return [f"{indent}# {line}" for line in lines]
 
 
 def _is_prepared(found: Downloads) -> str:

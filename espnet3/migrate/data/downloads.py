@@ -116,7 +116,7 @@ def _is_other_download(step: Step, name: str) -> bool:
 def _arguments(
     words: Sequence[str | None], named_by: tuple[str, ...]
 ) -> tuple[list[str | None], str]:
-    """The addresses, None for those that are not known, and the name of the file if one is given."""
+    """The addresses, None for those that are not known, and the name of the file if given."""
     urls: list[str | None] = []
     output = ""
     rest = list(words)

@@ -73,7 +73,8 @@ def _table(kinds: dict[Kind, str]) -> dict[str, Kind]:
 
 _PROGRAMS = _table(
     {
-        Kind.DOWNLOAD: "wget curl gdown axel aria2c aac-datasets-download kaggle youtube-dl yt-dlp gsutil aws azcopy "
+        Kind.DOWNLOAD: "wget curl gdown axel aria2c aac-datasets-download "
+        "kaggle youtube-dl yt-dlp gsutil aws azcopy "
         "huggingface-cli hf svn rsync scp ftp lftp download_from_google_drive.sh "
         "espnet_model_zoo_download",
         Kind.CHECKSUM: "md5sum sha1sum sha256sum sha512sum md5 shasum cksum",
@@ -89,7 +90,8 @@ _PROGRAMS = _table(
         Kind.PER_FILE: "xargs parallel",
         Kind.FILES: "cp mv ln install rename",
         Kind.TOOL: "pip pip3 conda apt apt-get make cmake patch brew easy_install installer.sh "
-        "bash_installer gcc g++ sclite mfa mex phonetisaurus-align phonetisaurus-arpa2wfst phonetisaurus-apply lmplz build_binary ngram-count ngram prune-lm nltk "
+        "bash_installer gcc g++ sclite mfa mex phonetisaurus-align phonetisaurus-arpa2wfst "
+        "phonetisaurus-apply lmplz build_binary ngram-count ngram prune-lm nltk "
         "matlab octave java lhotse sudo npm mpiexec",
         Kind.HOUSEKEEPING: "[ [[ test set unset shopt log exit return true false : shift mkdir rm "
         "rmdir touch chmod chown cd pushd popd pwd date local export declare readonly typeset "

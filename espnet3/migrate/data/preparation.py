@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from espnet3.migrate.data.array_jobs import ArrayJob, find_array_jobs
@@ -12,6 +14,7 @@ from espnet3.migrate.data.kinds import Kind
 from espnet3.migrate.data.other_scripts import read_scripts, scripts_of
 from espnet3.migrate.data.steps import SCRIPT, DataSteps, read_data_steps
 from espnet3.migrate.findings import Fate, Finding, Place
+from espnet3.migrate.scripts.walk import walk
 from espnet3.skeleton.kaldi_dataset import kaldi_dataset
 from espnet3.skeleton.recipe import RUN_PY, create_dataset_config, dataset_init
 
@@ -21,6 +24,8 @@ _CONFIG_ABOUT = (
     "For the create_dataset stage; settings of training have no place here yet. The data sets of "
     "other stages are named in their own configs."
 )
+_ROLES = {"train": "--train_set", "valid": "--valid_set", "test": "--test_sets"}
+_SET = re.compile(r"[\w.-]+")
 
 
 @dataclass
@@ -61,11 +66,31 @@ def read_preparation(recipe: Path) -> Preparation:
         "dataset/__init__.py": dataset_init(),
         BUILDER: builder_file(done.downloads, done.existing),
         "dataset/dataset.py": kaldi_dataset(data),
-        CONFIG: create_dataset_config(_CONFIG_ABOUT),
+        CONFIG: create_dataset_config(_CONFIG_ABOUT, _data_sets(recipe, done)),
     }
     if not (recipe / "run.py").exists():
         done.files["run.py"] = RUN_PY
     return done
+
+
+def _data_sets(recipe: Path, done: Preparation) -> dict[str, list[str]]:
+    """The names of data sets, as far as ``run.sh`` says them."""
+    found: dict[str, list[str]] = {}
+    parts = [part for seen in walk(recipe, "run.sh").seen for part in seen.parts]
+    for role, option in _ROLES.items():
+        values = [
+            value or "" for part in parts for name, value in pairwise(part.words) if name == option
+        ]
+        names = dict.fromkeys(name for value in values for name in value.split())
+        if plain := [name for name in names if _SET.fullmatch(name)]:
+            found[role] = plain
+    if not found:
+        ask = f"name them under `dataset:` of {CONFIG}, where `test` is a placeholder"
+        why = "--train_set, --valid_set and --test_sets are not certain there"
+        place = Place("run.sh")
+        done.findings.append(Finding("data sets", place, Fate.UNMAPPED, why, ask, (CONFIG,)))
+        found["test"] = ["test"]
+    return found
 
 
 def _existing(recipe: Path) -> list[str]:
@@ -87,9 +112,7 @@ def _decisions(done: Preparation) -> list[Finding]:
         found.append(Finding(todo.text, todo.place, Fate.UNMAPPED, todo.why, what, (BUILDER,)))
     for target in done.downloads.targets:
         went = f"TARGETS: {target.path}"
-        found.append(
-            Finding(target.url, target.place, Fate.MAPPED, went, "", (BUILDER,))
-        )
+        found.append(Finding(target.url, target.place, Fate.MAPPED, went, "", (BUILDER,)))
     for step in done.steps.steps:
         if step.kind is Kind.UNKNOWN:
             why = "not recognised"
@@ -99,5 +122,7 @@ def _decisions(done: Preparation) -> list[Finding]:
     if done.steps.files:
         why = "its rows are under Data preparation"
         ask = f"write `build` of {BUILDER}"
-        found.append(Finding(SCRIPT, Place(SCRIPT), Fate.UNMAPPED, why, ask, (BUILDER,)))
+        found.append(
+            Finding("data preparation", Place(SCRIPT), Fate.UNMAPPED, why, ask, (BUILDER,))
+        )
     return found

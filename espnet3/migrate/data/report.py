@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from espnet3.migrate.data.preparation import Preparation
 from espnet3.parallel.wording import printable
@@ -19,8 +20,8 @@ def _written(done: Preparation) -> str:
     text = "## Data sets\n\n"
     if done.existing:
         text += (
-            f"`dataset/dataset.py` reads what ESPnet2 has made: {', '.join(done.existing)}. Relative "
-            "paths in these directories count from where `run.py` is started.\n"
+            f"`dataset/dataset.py` reads what ESPnet2 has made: {', '.join(done.existing)}. "
+            "Relative paths in these directories count from where `run.py` is started.\n"
         )
     else:
         text += (
@@ -29,8 +30,9 @@ def _written(done: Preparation) -> str:
         )
     n, left = len(done.downloads.targets), len(done.downloads.todo)
     text += (
-        f"\n`dataset/builder.py` downloads {n} files and unpacks {len(done.downloads.archives)} of "
-        f"them; {left} places are marked `TODO`. Each archive is unpacked into "
+        f"\nFiles that `dataset/builder.py` downloads: {n}; "
+        f"unpacks: {len(done.downloads.archives)}; places marked `TODO`: {left}. "
+        "Each archive is unpacked into "
         "`data/source/<name of the archive>/`. `build` is yours to write.\n"
     )
     return text
@@ -43,7 +45,7 @@ def _steps(done: Preparation) -> str:
         return head + "Nothing was found.\n"
     counts = Counter(step.kind.value for step in steps)
     text = head + f"Read: {', '.join(f'`{_cell(file)}`' for file in done.steps.files)}.\n\n"
-    text += f"{', '.join(f'{n} {kind}' for kind, n in counts.most_common())}.\n"
+    text += f"{', '.join(f'{kind}: {n}' for kind, n in counts.most_common())}.\n"
     text += (
         f"{done.steps.n_housekeeping} more lines only make directories, check arguments or print, "
         "and are not listed. Python and Perl scripts are looked through for words alone.\n\n"
@@ -64,7 +66,7 @@ def _jobs(done: Preparation) -> str:
     return head + _table(("where", "what stands there", "what does it here"), rows)
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join(f"| {' | '.join(_cell(one) for one in line)} |\n" for line in lines)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from espnet3.migrate.data.kinds import REPLACED_BY, Kind, kind_of
 from espnet3.migrate.findings import Finding, Place, problem
-from espnet3.migrate.scripts.walk import Part, Seen, walk
+from espnet3.migrate.scripts.walk import SETTINGS, Part, Seen, walk
 
 SCRIPT = "local/data.sh"
 _JOB = re.compile(r"\"?'?JOB=1:")
@@ -65,7 +65,8 @@ def read_data_steps(recipe: Path) -> DataSteps:
         recipe: the recipe's directory.
     """
     met = walk(recipe, SCRIPT)
-    done = DataSteps(files=met.files, findings=list(met.findings))
+    read = [name for name in met.files if not SETTINGS.fullmatch(name)]
+    done = DataSteps(files=read, findings=list(met.findings))
     if SCRIPT in met.missing:
         why = "there is none, so nothing is known about data preparation"
         done.findings.append(problem(Place(SCRIPT), SCRIPT, why))

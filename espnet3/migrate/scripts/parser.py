@@ -62,11 +62,15 @@ class _Parser:
             elif self._is("&&", "||"):
                 self.at += 1
                 conditional = True
-            elif token.text in ends or self._is(")") or (
-                token.kind == "word" and token.text in _ENDS
+            elif (
+                (
+                    token.text in ends
+                    or self._is(")")
+                    or (token.kind == "word" and token.text in _ENDS)
+                )
+                or token.kind == "operator"
+                and token.text.startswith(";")
             ):
-                break
-            elif token.kind == "operator" and token.text.startswith(";"):
                 break
             else:
                 node = self._pipeline()

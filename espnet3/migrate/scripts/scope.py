@@ -136,9 +136,12 @@ class Scope:
                 value = text_of(right, self.variables)
             if more:
                 before = self.variables[name]
-                if isinstance(before, list) and isinstance(value, list):
-                    value = before + value
-                elif isinstance(before, str) and isinstance(value, str):
+                if (
+                    isinstance(before, list)
+                    and isinstance(value, list)
+                    or isinstance(before, str)
+                    and isinstance(value, str)
+                ):
                     value = before + value
                 else:
                     raise NotUnderstood("an array and a text are joined")

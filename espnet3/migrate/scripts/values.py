@@ -190,9 +190,8 @@ def _braced(inside: str, variables: Mapping[str, Value]) -> Value:
 def _changed(value: str, operation: str, variables: Mapping[str, Value], inside: str) -> str:
     if match := re.fullmatch(r"(//?|/#|/%)((?:\\.|[^/])*)(?:/(.*))?", operation, re.DOTALL):
         old, new = text_of(match[2], variables), text_of(match[3] or "", variables)
-        if old and not re.search(r"[*?\[]", old):
-            if match[1] in ("/", "//"):
-                return value.replace(old, new, -1 if match[1] == "//" else 1)
+        if old and not re.search(r"[*?\[]", old) and match[1] in ("/", "//"):
+            return value.replace(old, new, -1 if match[1] == "//" else 1)
     elif match := re.fullmatch(r"(##?|%%?)(.*)", operation, re.DOTALL):
         pattern = text_of(match[2], variables)
         cuts = list(range(len(value) + 1))

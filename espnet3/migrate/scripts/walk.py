@@ -28,7 +28,7 @@ from espnet3.migrate.text_files import read_text
 _MOST = 20_000
 _DEEPEST = 12
 _SAME_FILE = 3
-_OTHERS = re.compile(r"(\./)?(local/)?(path|cmd|db)\.sh")
+SETTINGS = re.compile(r"(\./)?(local/)?(path|cmd|db)\.sh")
 """They set variables, which count, and do nothing else."""
 _SOURCES = (".", "source")
 _SHELLS = ("bash", "sh")
@@ -257,7 +257,7 @@ class _Walker:
 
     def _call(self, part: Part, place: Place) -> None:
         """Go into a script of the recipe. Others belong to the task or to other tools."""
-        words = part.words[1:] if part.words[:1] in ((s,) for s in _SHELLS) else part.words
+        words = part.words[1:] if part.words and part.words[0] in _SHELLS else part.words
         script = ((words[0] if words else "") or "").removeprefix("./")
         if script.startswith("local/") and script.endswith(".sh"):
             self.script(script, Scope(), words[1:], place)
@@ -278,7 +278,7 @@ class _Walker:
             self.stack.pop()
         if name.endswith("db.sh"):
             scope.fill("downloads")
-        if _OTHERS.fullmatch(name):
+        if SETTINGS.fullmatch(name):
             del self.done.seen[n_seen:], self.done.findings[n_findings:]
             self.done.missing = before
         return True
@@ -304,9 +304,7 @@ class _Walker:
 
     def _meet(self, seen: Seen) -> None:
         self.done.seen.append(
-            Seen(
-                seen.place, seen.text, seen.parts, tuple(self.loops), seen.is_loop, self.taken
-            )
+            Seen(seen.place, seen.text, seen.parts, tuple(self.loops), seen.is_loop, self.taken)
         )
 
     def _place(self, line: int) -> Place:
