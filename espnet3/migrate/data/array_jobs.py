@@ -17,9 +17,9 @@ _WAITS = re.compile(r"^(for|while)\b.*\bseq\b.*\$\{?_?nj\b")
 # Links to, or copies of, what all recipes of a task share.
 _SHARED = ("utils", "steps", "scripts", "pyscripts", "TEMPLATE")
 _OURS = (
+    (re.compile(r"decode|infer", re.I), "the `infer` stage, with `parallel:` of the config"),
     (re.compile(r"format_wav_scp|sox|ffmpeg|flac|sph2pipe|convert|wav", re.I), "`format_audio`"),
     (re.compile(r"stft|fbank|mfcc|feat|stats", re.I), "`collect_stats` or a runner of your own"),
-    (re.compile(r"decode|infer", re.I), "the `infer` stage, with `parallel:` of the config"),
 )
 PARALLEL = "n_workers of `parallel:` instead of nj"
 
@@ -60,10 +60,10 @@ def find_array_jobs(recipe: Path) -> tuple[list[ArrayJob], list[Finding]]:
 
 
 def _replacement(line: str) -> str:
-    program = line.partition("JOB=1:")[2]
+    program = line.partition("JOB=1:")[2][:120]
     known = next((ours for pattern, ours in _OURS if pattern.search(program)), "")
     own = "a provider and runner (docs/provider-and-runner.md)"
-    return f"{known or own}; {PARALLEL}" if known else f"{own}; {PARALLEL}"
+    return f"{known or own}; {PARALLEL}"
 
 
 def _scripts(recipe: Path) -> Iterator[str]:

@@ -159,6 +159,10 @@ def _add(done: Downloads, url: str, output: str, step: Step) -> None:
 
 def _extraction(done: Downloads, part: Part, step: Step) -> None:
     named = [word for word in part.words[1:] if word is None or _PACKED.search(word)]
+    if None in named:
+        # The name may be certain where its directory is not.
+        tails = [word.rpartition("/")[2].strip('"') for word in part.written if "/" in word]
+        named += [tail for tail in tails if _PACKED.search(tail) and not re.search(r"[$`]", tail)]
     reads_archive = bool(part.words) and bool(named)
     if not reads_archive:
         if part.words and part.words[0] in ("tar", "unzip", "gunzip"):

@@ -24,7 +24,7 @@ class Scope:
     """
 
     def __init__(self) -> None:
-        self.variables: dict[str, Value] = {}
+        self.variables: dict[str, Value] = {"PWD": "."}
         self.why = ""
         self._arguments: list[str | None] | None = None
 

@@ -15,6 +15,9 @@ _NAME = re.compile(r"\w+|[@*#?!$-]")
 _BRACED = re.compile(r"(\w+|@|\*)(?:\[([@*])\])?(.*)", re.DOTALL)
 _SEQ = re.compile(r"seq\s+(?:-\w+\s+)?(\d+)(?:\s+(\d+))?")
 _NAME_OF = re.compile(r"(basename|dirname|echo)\s+(.*)", re.DOTALL)
+_DIRECTORY = re.compile(
+    r"(?:cd\s+(\S+)\s*(?:;|&&)\s*)?pwd(?:\s+-P)?|(?:realpath|readlink\s+-f)\s+(\S+)"
+)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _BRACES = re.compile(r"\{([^{}\s]*,[^{}\s]*)\}")
 _MOST = 500
@@ -210,6 +213,9 @@ def _changed(value: str, operation: str, variables: Mapping[str, Value], inside:
 
 def _output(command: str, variables: Mapping[str, Value]) -> Value:
     """The output of the few commands that say something without any file."""
+    # A directory in another spelling; the script's own is `.`.
+    if match := _DIRECTORY.fullmatch(command.strip()):
+        return text_of(match[1] or match[2] or ".", variables)
     if not re.search(r"[|;&<>`\n]", command) and command.count("(") == 0:
         if match := _SEQ.fullmatch(command.strip()):
             first, last = (1, int(match[1])) if match[2] is None else (int(match[1]), int(match[2]))
