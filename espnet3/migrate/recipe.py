@@ -48,7 +48,7 @@ class Migration:
         chosen: The value of ``cmd_backend``; "" if there is none.
         decisions: Per file, key and what a person must decide.
         findings: What became of each setting.
-        preparation: What became of `local/data.sh`; None if it was not read.
+        preparation: What became of `local/data.sh`; None if there is none.
     """
 
     recipe: Path
@@ -83,9 +83,11 @@ def migrate(recipe: Path) -> Migration:
         hint = "name the directory of an ESPnet2 recipe, such as egs2/an4/asr1"
         raise ConfigError(f"{recipe / 'cmd.sh'}: {why}; {hint}")
     _Migrator(done).all_backends(parse_cmd_sh(text))
-    done.preparation = read_preparation(recipe)
-    done.files |= done.preparation.files
-    done.findings = merged([*done.findings, *done.preparation.findings])
+    if (preparation := read_preparation(recipe)) is not None:
+        done.preparation = preparation
+        done.files |= preparation.files
+        done.findings += preparation.findings
+    done.findings = merged(done.findings)
     return done
 
 
