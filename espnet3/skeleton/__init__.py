@@ -1,0 +1,1 @@
+"""The files that a new recipe begins with, as texts."""
