@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from espnet3.errors import ConfigError, EnvBuildError
@@ -47,7 +48,10 @@ def run_in_process(
             lease = run.deal(DRIVER)
             if lease is None:  # nothing is out with anybody, so nothing can come back
                 break
-            run.report(worker.run(lease, items[lease.first : lease.stop]))
+            run.tally.in_hand = partial(worker.n_done_of, lease)
+            report = worker.run(lease, items[lease.first : lease.stop])
+            run.tally.in_hand = None
+            run.report(report)
             run.flush()
             if interruption.signal is not None:
                 run.stop(interruption.reason)
