@@ -65,14 +65,15 @@ def line(s: Standing, now: float, in_hand: int = 0) -> str:
         else:
             parts.append(f"about {duration(max(0.0, s.left - (now - s.at)))} left")
     if s.workers is not None:
-        parts.append(_workers(s))
+        parts.append(workers(s.workers, s.wanted, s.lost))
     return ", ".join(parts)
 
 
-def _workers(s: Standing) -> str:
-    there = s.workers or 0
-    text = f"{there} of {s.wanted} workers" if there < s.wanted else f"{there} workers"
-    return f"{text} ({s.lost} lost)" if s.lost else text
+def workers(there: int, wanted: int, lost: int) -> str:
+    """How many workers there are, of how many, and how many died: `3 of 4 workers (1 lost)`."""
+    many = max(there, wanted) != 1
+    text = f"{there} of {wanted} worker" if there < wanted else f"{there} worker"
+    return f"{text}{'s' * many}" + (f" ({lost} lost)" if lost else "")
 
 
 def audio_pace(audio: float, worked: float) -> str:

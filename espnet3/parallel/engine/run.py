@@ -23,6 +23,8 @@ from espnet3.parallel.wording import printable
 
 logger = logging.getLogger(__name__)
 
+SUM_EVERY = 0.5  # seconds between two times that the audio that is left is summed up
+
 
 class Run:
     """The state machine of a run. One thread, the driver's, calls it; time comes from `clock`.
@@ -56,8 +58,10 @@ class Run:
         self._clock = clock
         self.name_of = name_of
         self._began: float | None = None
-        self.tally = Tally()
+        self.tally = Tally(plan.goal, workers)
         """Of the work since this start."""
+        self._audio_left: tuple[float, float] | None = None
+        """Seconds of audio that are left, and when that was summed up."""
         self._lengths = None if durations is None else Lengths(durations)
         self._dealer = Dealer(
             plan,
@@ -108,7 +112,8 @@ class Run:
             return None
         if self._began is None:
             self._began = self._clock()
-            self.tally.begin(self._began, self.plan.goal, self.n_workers, self.audio_left)
+            self.tally.begin(self._began, self._n_done(), self.audio_left)
+            self._say_how_far()
         now = self._clock()
         lease = self._dealer.deal(now - self._began, self.tally.seconds_per_position)
         if lease is not None:
@@ -264,11 +269,11 @@ class Run:
         return self.tally.line(self._clock())
 
     def _say_how_far(self) -> None:
+        """Called at each report, so it must not count anything that grows with workers or items."""
         now = self._clock()
-        # Asked at each report, when counting what is done would take as long as there are workers.
-        if self.tally.is_due(now):
-            done, failed = self._n_done(), self._troubles.n_failed
-            self.tally.stand(now, done, failed, self.n_left, self.audio_left)
+        if self._audio_left is None or now - self._audio_left[1] >= SUM_EVERY:
+            self._audio_left = self.audio_left, now
+        self.tally.stand(now, self._troubles.n_failed, self._audio_left[0])
 
     def _halve(self, first: int, stop: int) -> None:
         """Deal [first, stop) again as two shards, until the unit that breaks them stands alone."""

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.pace import Pace
-from espnet3.parallel.engine.progress import SAY_EVERY, Standing, audio_pace, line
+from espnet3.parallel.engine.progress import SAY_EVERY, Standing, audio_pace, line, workers
 
 logger = logging.getLogger(__name__)
 
 PROGRESS = "espnet3_progress"
 """Attribute of log records that say how far a run is; who shows that anyway leaves them out."""
-COUNT_EVERY = 0.5  # seconds between two times that it is counted
 
 
 @dataclass
@@ -26,6 +25,10 @@ class Crew:
 class Tally:
     """Counts; times are seconds of the run's clock.
 
+    Args:
+        goal: positions to do, with those that are done.
+        n_workers: that there are to be.
+
     Attributes:
         pace: of the leases.
         seconds: in `forward`, for what is done since the start.
@@ -33,27 +36,26 @@ class Tally:
         in_hand: tells how many positions are done that nobody has reported yet; any thread may ask.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, goal: int, n_workers: int) -> None:
         self.pace = Pace()
         self.seconds = 0.0
         self.crew: Crew | None = None
         self.in_hand: Callable[[], int] | None = None
         self._began = self._said_at = 0.0
-        self._goal = self._wanted = 0
-        self._audio = 0.0
+        self._goal, self._wanted = goal, n_workers
+        self._done_before, self._audio = 0, 0.0
         self._standing: Standing | None = None
 
-    def begin(self, now: float, goal: int, workers: int, audio: float) -> None:
+    def begin(self, now: float, done: int, audio: float) -> None:
         """Work begins.
 
         Args:
             now: the time.
-            goal: positions to do, with those that are done.
-            workers: that there are to be.
+            done: positions that were done before.
             audio: seconds of audio that are to be done; 0 if unknown.
         """
         self._began = self._said_at = now
-        self._goal, self._wanted, self._audio = goal, workers, audio
+        self._done_before, self._audio = done, audio
 
     @property
     def seconds_per_position(self) -> float:
@@ -73,21 +75,16 @@ class Tally:
             self.seconds += shard.forward_seconds
         self.pace.back(lease, now, done, audio)
 
-    def is_due(self, now: float) -> bool:
-        """Whether the last standing is old."""
-        return self._standing is None or now - self._standing.at >= COUNT_EVERY
-
-    def stand(self, now: float, done: int, failed: int, left: int, audio: float) -> None:
+    def stand(self, now: float, failed: int, audio: float) -> None:
         """Take down how far it is, and say so now and then.
 
         Args:
             now: the time.
-            done: positions that are done, those of former starts included.
             failed: positions that failed.
-            left: positions that are neither.
-            audio: seconds of audio in what is left.
+            audio: seconds of audio in what is neither done nor failed.
         """
-        crew = self.crew
+        crew, done = self.crew, self._done_before + self.pace.done
+        left, n_workers = self._goal - done - failed, self.pace.n_out + 1  # one has just come back
         self._standing = Standing(
             goal=self._goal,
             done=done,
@@ -98,7 +95,7 @@ class Tally:
             audio=self._audio,
             heard=self.pace.audio,
             worked=self.seconds,
-            left=self.pace.left(left, audio, now, self.pace.n_out + 1),  # one has just come back
+            left=self.pace.left(left, audio, now, n_workers),
             workers=None if crew is None else crew.up,
             wanted=self._wanted,
             lost=0 if crew is None else crew.lost,
@@ -108,8 +105,10 @@ class Tally:
             logger.info("%s", line(self._standing, now), extra={PROGRESS: True})
 
     def line(self, now: float) -> str:
-        """How far it is; "" before the first standing."""
-        standing, in_hand = self._standing, self.in_hand
+        """How far it is; "" where there is nothing to say before work has begun."""
+        standing, in_hand, crew = self._standing, self.in_hand, self.crew
         if standing is None:
-            return ""
+            return (
+                "" if crew is None else f"{workers(crew.up, self._wanted, crew.lost)}, no work yet"
+            )
         return line(standing, now, 0 if in_hand is None else in_hand())

@@ -48,6 +48,7 @@ def run_in_process(
             lease = run.deal(DRIVER)
             if lease is None:  # nothing is out with anybody, so nothing can come back
                 break
+            run.events.flush()
             run.tally.in_hand = partial(worker.n_done_of, lease)
             report = worker.run(lease, items[lease.first : lease.stop])
             run.tally.in_hand = None
