@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from espnet3.runs import RunReader, Snapshot
 
 DISK_EVERY = 60.0  # seconds between two counts of files, while watching
+LOOKING = 5  # times as long as a look took, it rests: that of a huge run takes a second
 
 
 @click.command("status", short_help="How a run stands, live or after the fact.")
@@ -38,6 +39,7 @@ def command(directory: Path, watch: bool, every: float, as_json: bool, n_workers
         disk = not counted or time.monotonic() - counted > DISK_EVERY
         if disk:
             counted = time.monotonic()
+        began = time.monotonic()
         seen = [_look(reader, disk) for reader in readers]
         if watch and not as_json:
             click.clear()  # of a terminal alone
@@ -45,7 +47,7 @@ def command(directory: Path, watch: bool, every: float, as_json: bool, n_workers
             click.echo(_told(each, as_json, n_workers))
         if not (watch and any(not isinstance(each, _Unreadable) and each.is_live for each in seen)):
             break
-        time.sleep(every)
+        time.sleep(max(every, LOOKING * (time.monotonic() - began)))
     if any(isinstance(each, _Unreadable) for each in seen):
         raise click.exceptions.Exit(1)
 

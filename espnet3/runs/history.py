@@ -1,7 +1,7 @@
 """What the event log says of the last start of a run, summed up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from espnet3.parallel.engine.events import DONE, FAILED, PLANNING, STOPPED
@@ -27,7 +27,7 @@ class History:
         work_began: time of the first lease.
         work_last: time of the last report about one.
         last: time of the last event; None if there was none.
-        workers: by name.
+        known: name of a worker -> what is known of it, as `WorkerView` has it.
         leases: number -> worker that has it.
         pace: of the work since the start.
     """
@@ -42,7 +42,7 @@ class History:
     work_began: float | None = None
     work_last: float | None = None
     last: float | None = None
-    workers: dict[str, WorkerView] = field(default_factory=dict)
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
     leases: dict[int, str] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
 
@@ -91,16 +91,16 @@ class History:
 
     def _count(self, event: Event, said: Mapping[str, Any]) -> None:
         self._settle(event, said)
-        done, seconds = int(said.get("done", 0)), float(said.get("seconds", 0.0))
-        worker = self.workers.get(str(said["worker"]), WorkerView(""))
+        worker = self.known.setdefault(str(said["worker"]), {})
+        seconds = worker.get("forward_seconds", 0.0) + float(said.get("seconds", 0.0))
         self._know(
             event,
             state="idle",
             first=None,
             stop=None,
-            done=worker.done + done,
-            forward_seconds=worker.forward_seconds + seconds,
-            n_failed=worker.n_failed + ("failed" in said),
+            done=worker.get("done", 0) + int(said.get("done", 0)),
+            forward_seconds=seconds,
+            n_failed=worker.get("n_failed", 0) + ("failed" in said),
         )
 
     def _settle(self, event: Event, said: Mapping[str, Any]) -> None:
@@ -110,6 +110,10 @@ class History:
         self.pace.back(lease, event.time, done, float(said.get("audio", 0.0)))
 
     def _know(self, event: Event, **what: Any) -> None:
-        name = str(event.fields["worker"])
-        worker = self.workers.get(name, WorkerView(name))
-        self.workers[name] = replace(worker, since=event.time, last_sign=event.time, **what)
+        worker = self.known.setdefault(str(event.fields["worker"]), {})
+        worker.update(what, since=event.time, last_sign=event.time)
+
+    @property
+    def workers(self) -> list[WorkerView]:
+        """What is known of each worker."""
+        return [WorkerView(name, **what) for name, what in self.known.items()]

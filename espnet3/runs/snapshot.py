@@ -199,7 +199,7 @@ def _workers(
     over = state in (*ENDS, DEAD)
     leases = {name: number for number, name in history.leases.items()}
     views = []
-    for worker in history.workers.values():
+    for worker in history.workers:
         if worker.state in ("lost", "left", "useless"):
             views.append(worker)
             continue

@@ -15,7 +15,8 @@ from typing import Any
 from espnet3.parallel.engine.plan import Plan
 
 MOST_UNITS = 4_000_000  # of a run; of more than that (20 MB on disk), none are kept
-NAMED = 10  # of the slowest units of a shard, the names are kept, too
+NAMED = 10  # of so many of the slowest units of a shard, the names are kept, too
+MANY = 10_000  # units of a shard, of which none takes long: none is named then
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ def to_record(
     data = array("f", seconds)
     if sys.byteorder == "big":
         data.byteswap()
-    record = {"batch_size": plan.unit_size, "seconds": b64encode(data.tobytes()).decode()}
-    slowest = heapq.nlargest(NAMED, range(len(seconds)), key=seconds.__getitem__)
-    firsts = _firsts(first, stop, plan.unit_size, len(seconds))
-    record["slowest"] = [
-        [firsts[i], round(seconds[i], 6), name_of(firsts[i])] for i in slowest if firsts
-    ]
+    kept = b64encode(data.tobytes()).decode()
+    record: dict[str, Any] = {"batch_size": plan.unit_size, "seconds": kept}
+    n = len(seconds)
+    if n <= MANY and (firsts := _firsts(first, stop, plan.unit_size, n)):
+        slowest = heapq.nlargest(NAMED, range(n), key=seconds.__getitem__)
+        record["slowest"] = [[firsts[i], round(seconds[i], 6), name_of(firsts[i])] for i in slowest]
     return record
 
 
