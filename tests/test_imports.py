@@ -22,6 +22,7 @@ HEAVY += ("cryptography",)
         "espnet3.parallel.env_provider",
         "espnet3.parallel.parallel",
         "espnet3.parallel.config",
+        "espnet3.runs",
     ],
 )
 def test_importing_stays_light(module: str) -> None:

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, cast
 
 from espnet3.errors import ConfigError, RunFailed, RunStopped
 from espnet3.parallel.config import ParallelConfig
-from espnet3.parallel.engine.directory import OpenRun, check_shards, own_run, seal
+from espnet3.parallel.engine.directory import OpenRun, check_kept, check_shards, own_run, seal
 from espnet3.parallel.engine.disk import is_no_items_fault, told
+from espnet3.parallel.engine.events import DONE, EVENTS, MERGING, STOPPED, EventLog
 from espnet3.parallel.engine.items import as_items
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.progress import duration
 from espnet3.parallel.engine.report import KILLED
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import model_key, setup_function
+from espnet3.parallel.live_line import live_line
 from espnet3.parallel.parallel import get_settings
 from espnet3.parallel.signals import Interruption, caught
+from espnet3.parallel.start_event import tell_of_start
 from espnet3.parallel.wording import unless_resuming
 from espnet3.parallel.worker.job import Job
 
@@ -60,9 +63,18 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
     plan = Plan(len(items), runner.batch_size, config.limit)
     identity, code = runner.identity(), runner.code_identity()
     config = replace(config, resume=runner.resume and config.resume)
-    with own_run(
-        runner.run_dir, items, runner.batch_size, identity, config, resume=config.resume, code=code
-    ) as owned:
+    with (
+        own_run(
+            runner.run_dir,
+            items,
+            runner.batch_size,
+            identity,
+            config,
+            resume=config.resume,
+            code=code,
+        ) as owned,
+        EventLog(owned.run_dir / EVENTS, owned.ledger.epoch) as events,
+    ):
         run = Run(
             owned.run_dir,
             owned.manifest.run_id,
@@ -72,7 +84,9 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             workers=parallel.n_workers,
             durations=durations,
             name_of=lambda position: _name(runner, items[position], position),
+            events=events,
         )
+        tell_of_start(run, parallel, config, durations)
         if owned.in_flight is not None:
             run.suspect_from_before(owned.in_flight)
         _say_what_is_there(run)
@@ -86,8 +100,16 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
                 "the first %d of %d items are done in %s; a limited run is not merged",
                 plan.goal, plan.n_positions, run.run_dir,
             )  # fmt: skip
+            events.state(STOPPED, f"the first {plan.goal} items are done, as `limit` says")
             return None
-        return _merge(runner, owned, config.resume)
+        if owned.ledger.coverage.cleaned is not None:
+            check_kept(owned)
+            events.state(DONE)
+            return None
+        events.state(MERGING)
+        value = _merge(runner, owned, config.resume)
+        events.state(DONE)
+        return value
 
 
 def check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence[float] | None:
@@ -142,14 +164,15 @@ def _execute(
     began, to_do = time.monotonic(), run.n_left
     # Nobody can end a unit that hangs in this very process.
     isolated = run.config.unit_timeout is not None
-    if parallel.env == "local" and parallel.n_workers == 1 and not isolated:
-        from espnet3.parallel.executors.in_process import run_in_process
+    with live_line(run.progress_line):
+        if parallel.env == "local" and parallel.n_workers == 1 and not isolated:
+            from espnet3.parallel.executors.in_process import run_in_process
 
-        run_in_process(run, job, items, provider, interruption)
-    else:
-        from espnet3.parallel.executors.dask_pull import run_on_cluster
+            run_in_process(run, job, items, provider, interruption)
+        else:
+            from espnet3.parallel.executors.dask_pull import run_on_cluster
 
-        run_on_cluster(run, job, items, setup_function(provider), parallel, interruption)
+            run_on_cluster(run, job, items, setup_function(provider), parallel, interruption)
     took = duration(time.monotonic() - began)
     pace = f" ({run.pace})" if run.pace else ""
     failed = f"{len(run.coverage.failed)} failed, " if run.coverage.failed else ""
@@ -162,6 +185,7 @@ def _execute(
 def _end_if_asked_to(interruption: Interruption, run: Run) -> None:
     if interruption.signal is None:
         return
+    run.events.state(STOPPED, interruption.reason)
     logger.warning(
         "%s; %d of %d items are done and kept in %s; the same command%s goes on there",
         interruption.reason,
@@ -183,7 +207,9 @@ def _raise_if_failed(run: Run, items: Sequence[Any]) -> None:
 
 def _say_what_is_there(run: Run) -> None:
     done = len(run.coverage.accepted)
-    if done == run.plan.n_positions:
+    if run.coverage.cleaned is not None:
+        logger.info("%s: finished before; its shards were removed since", run.run_dir.name)
+    elif done == run.plan.n_positions:
         logger.info("%s: all %d items were done before; merging them", run.run_dir.name, done)
     elif done:
         logger.info(

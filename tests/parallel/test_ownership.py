@@ -53,6 +53,7 @@ def check_next_run(log, out):
     assert Lines(Provider(log), output_dir=out)(range(60)) == lines_of(range(60))
     assert forwards(log) == []
     ours = {"text", "ids", "lock", "logs", "manifest.json", "config.yaml", "failures.jsonl"}
+    ours |= {"events.jsonl"}
     shards = {path.parent.name for path in out.glob("split.*/done")}
     left = {path.name for path in out.iterdir()} - ours - shards
     assert all(name.startswith("ledger.") for name in left)

@@ -12,6 +12,7 @@ from typing import Any
 
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.watch import Watch
+from espnet3.parallel.engine.events import WAITING
 from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
@@ -28,6 +29,7 @@ from espnet3.parallel.executors.hub import (
     Joined,
 )
 from espnet3.parallel.executors.lookout import Lookout
+from espnet3.parallel.executors.roll import Roll
 from espnet3.parallel.executors.worker_state import Worker
 from espnet3.parallel.parallel import in_session
 from espnet3.parallel.signals import Interruption
@@ -67,16 +69,19 @@ class Driver:
     """Gone, but nobody has said yet how they ended."""
     lookout: Lookout = field(init=False)
     headcount: Headcount | None = None
+    roll: Roll = field(init=False)
     env_built: bool = False
     env_failure: messages.EnvFailed | None = None
 
     def __post_init__(self) -> None:
         self.lookout = Lookout(self.run, self.client)
+        self.roll = Roll(self.run)
         if self.watch is not None:
             self.headcount = Headcount(self.run, self.client, self.watch)
 
     def work(self) -> None:
         """Serve workers until nothing is out and nothing is left."""
+        self.run.events.state(WAITING, "no worker has come yet")
         self._feed()
         limit = self.start_timeout or (NO_WORKER_LIMIT if self.watch is None else math.inf)
         last_seen = last_heard = time.monotonic()
@@ -107,8 +112,8 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Joined(address, name):
-                self._start(address, name)
+            case Joined():
+                self._start(event)
             case Gone(address):
                 self._miss(address)
             case Exited():
@@ -123,9 +128,11 @@ class Driver:
                 self.run.stop(self.interruption.reason)
                 self.drain()
 
-    def _start(self, address: str, name: str) -> None:
+    def _start(self, joined: Joined) -> None:
+        address, name = joined.worker, joined.name
         if address in self.workers:
             return
+        process = self.roll.up(joined)
         task = self.client.submit(
             serve,
             self.job.token,
@@ -137,7 +144,7 @@ class Driver:
         )
         task.add_done_callback(lambda _: self.hub.inbox.put(Ended(address, task.key)))
         doing = f"while {self.job.provider} built its env"
-        self.workers[address] = Worker(task, name, log=log_name(name), doing=doing)
+        self.workers[address] = Worker(task, name, process, log=log_name(name), doing=doing)
 
     def _listen(self, asked: Asked, worker: Worker | None) -> None:
         if worker is None:  # it was taken for dead; what it did is dealt again
@@ -145,9 +152,10 @@ class Driver:
             return
         worker.waiting = asked
         match messages.load_message(asked.message):
-            case messages.Hello(name, marker, pid, log):
+            case messages.Hello(name, marker, pid, log) as hello:
                 worker.name, worker.marker, worker.pid, worker.log = name, marker, pid, log
                 worker.doing = ""
+                self.roll.has_env(worker, hello)
                 if not self.env_built:
                     self.env_built = True
                     self._say_who_is_given_up(self.workers.values())
@@ -163,6 +171,7 @@ class Driver:
                     self.hub.reply(asked, None)
                     remove_marker(worker.marker)
                     del self.workers[asked.worker]
+                    self.roll.left(worker)
         self._feed()
 
     def _feed(self) -> None:
@@ -170,7 +179,7 @@ class Driver:
         for worker in self.workers.values():
             if worker.waiting is None:
                 continue
-            lease = self.run.deal()
+            lease = self.run.deal(worker.process)
             if lease is None:
                 break
             asked, worker.waiting, worker.lease = worker.waiting, None, lease
@@ -186,6 +195,7 @@ class Driver:
         if worker is None:
             return
         worker.gone_at = time.monotonic()
+        self.roll.gone()
         if worker.useless or worker.status is not None:
             self._bury(worker)
         else:
@@ -201,6 +211,7 @@ class Driver:
                 return
 
     def _bury(self, worker: Worker) -> None:
+        self.roll.lost(worker)
         if worker.lease is None:
             if not worker.useless and worker.ended_at is None:
                 self.run.lost_idle(worker.death)
@@ -239,6 +250,7 @@ class Driver:
     def _give_up(self, worker: Worker, why: str) -> None:
         """Do without a worker whose process lives; the others go on while there are any."""
         worker.useless, worker.waiting = why, None
+        self.roll.useless(worker, why)
         if worker.lease is not None:
             lease, worker.lease = worker.lease, None
             self.run.lost(lease, None, replace(worker.death, how="its task ended"))
@@ -289,9 +301,12 @@ class Driver:
         if not self._has_able_workers:
             why = self.watch.waited_for() if self.watch is not None else "there is none"
             logger.warning("waiting for a worker: %s", why)
+            self.run.events.state(WAITING, why)
         elif not any(worker.lease for worker in self.workers.values()):
             n = sum(not (worker.marker or worker.useless) for worker in self.workers.values())
             before = ", or ending what a run before gave them" if in_session() else ""
             if n:
                 what = f"building their env ({self.job.provider}){before}"
-                logger.info("waiting for %d %s: %s", n, "worker" if n == 1 else "workers", what)
+                who = "worker" if n == 1 else "workers"
+                logger.info("waiting for %d %s: %s", n, who, what)
+                self.run.events.state(WAITING, f"{n} {who}: {what}")
