@@ -11,6 +11,7 @@ from espnet3.errors import ConfigError, RunFailed, RunStopped
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.directory import OpenRun, check_shards, own_run, seal
 from espnet3.parallel.engine.disk import is_no_items_fault, told
+from espnet3.parallel.engine.events import DONE, EVENTS, MERGING, STOPPED, EventLog
 from espnet3.parallel.engine.items import as_items
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.progress import duration
@@ -19,6 +20,7 @@ from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import model_key, setup_function
 from espnet3.parallel.parallel import get_settings
 from espnet3.parallel.signals import Interruption, caught
+from espnet3.parallel.start_event import tell_of_start
 from espnet3.parallel.wording import unless_resuming
 from espnet3.parallel.worker.job import Job
 
@@ -60,9 +62,18 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
     plan = Plan(len(items), runner.batch_size, config.limit)
     identity, code = runner.identity(), runner.code_identity()
     config = replace(config, resume=runner.resume and config.resume)
-    with own_run(
-        runner.run_dir, items, runner.batch_size, identity, config, resume=config.resume, code=code
-    ) as owned:
+    with (
+        own_run(
+            runner.run_dir,
+            items,
+            runner.batch_size,
+            identity,
+            config,
+            resume=config.resume,
+            code=code,
+        ) as owned,
+        EventLog(owned.run_dir / EVENTS, owned.ledger.epoch) as events,
+    ):
         run = Run(
             owned.run_dir,
             owned.manifest.run_id,
@@ -72,7 +83,9 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             workers=parallel.n_workers,
             durations=durations,
             name_of=lambda position: _name(runner, items[position], position),
+            events=events,
         )
+        tell_of_start(run, parallel, config, durations)
         if owned.in_flight is not None:
             run.suspect_from_before(owned.in_flight)
         _say_what_is_there(run)
@@ -86,8 +99,12 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
                 "the first %d of %d items are done in %s; a limited run is not merged",
                 plan.goal, plan.n_positions, run.run_dir,
             )  # fmt: skip
+            events.state(STOPPED, f"the first {plan.goal} items are done, as `limit` says")
             return None
-        return _merge(runner, owned, config.resume)
+        events.state(MERGING)
+        value = _merge(runner, owned, config.resume)
+        events.state(DONE)
+        return value
 
 
 def check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence[float] | None:
@@ -162,6 +179,7 @@ def _execute(
 def _end_if_asked_to(interruption: Interruption, run: Run) -> None:
     if interruption.signal is None:
         return
+    run.events.state(STOPPED, interruption.reason)
     logger.warning(
         "%s; %d of %d items are done and kept in %s; the same command%s goes on there",
         interruption.reason,

@@ -10,9 +10,9 @@ from sim_world import CALM, OVERHEAD, UNIT_TIMEOUT
 from espnet3.parallel.engine import shards
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
+from espnet3.parallel.engine.death import UNKNOWN, Death
 from espnet3.parallel.engine.ledger import find_epochs
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
-from espnet3.parallel.engine.run import UNKNOWN, Death
 
 if TYPE_CHECKING:
     from simulation import Driver

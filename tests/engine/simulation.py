@@ -26,13 +26,14 @@ from espnet3.errors import IdentityChanged, OwnershipLost, RunFailed, RunInUse, 
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import directory
 from espnet3.parallel.engine.coverage import Coverage
+from espnet3.parallel.engine.death import Death
 from espnet3.parallel.engine.identity import hash_identity
 from espnet3.parallel.engine.items import digest_items
 from espnet3.parallel.engine.ledger import ledger_path, read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import LeaseReport
-from espnet3.parallel.engine.run import Death, Run
+from espnet3.parallel.engine.run import Run
 from espnet3.parallel.engine.shards import read_done
 
 

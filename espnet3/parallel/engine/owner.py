@@ -110,7 +110,7 @@ def in_use(run_dir: Path, owner: Owner, here: Owner) -> str:
         return f"{run_dir} is in use by another runner call of this process."
     pid = owner.get("pid")
     text = f"{run_dir} is owned by {who(owner)}. Look at it with `ps -p {pid} -f` on that host, "
-    if has_pid_here(owner, here) and isinstance(pid, int) and _is_suspended(pid):
+    if has_pid_here(owner, here) and isinstance(pid, int) and is_suspended(pid):
         return (
             f"{text}where it is suspended: `kill -CONT {pid}` lets it go on, and `run: "
             "{allow_overwrite_lock: true}` takes the run away from it."
@@ -126,7 +126,8 @@ def _start_ticks(pid: int) -> int | None:
         return None
 
 
-def _is_suspended(pid: int) -> bool:
+def is_suspended(pid: int) -> bool:
+    """Whether a process was stopped, by Ctrl-Z for example, and has not been let go on."""
     try:
         return _stat_fields(pid)[0] in ("T", "t")
     except (OSError, IndexError):

@@ -3,12 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.coverage import Coverage, Shard, shard_entries
 from espnet3.parallel.engine.dealer import Dealer, Lease
+from espnet3.parallel.engine.death import UNKNOWN, Death
+from espnet3.parallel.engine.events import NOWHERE, EventLog
+from espnet3.parallel.engine.lease_events import dealt, lost, reported
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.lengths import Lengths
 from espnet3.parallel.engine.plan import Plan
@@ -20,39 +22,6 @@ from espnet3.parallel.engine.troubles import Troubles
 from espnet3.parallel.wording import printable
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Death:
-    """What is known of how a worker ended.
-
-    Attributes:
-        how: in words, such as `killed by signal 9 (SIGKILL)`; "" if unknown.
-        by_driver_at: the position for whose unit's long time the driver itself ended the worker;
-            None if it was not the driver.
-        worker: its name.
-        log: its log file, below the run directory; "" if there is none.
-        stack: where it was then, formatted like a traceback, if the driver ended it; "" if unknown.
-        doing: what it was doing if it had no lease, such as `while Provider built its env`.
-        told_to_end: somebody sent it SIGTERM, as for any process that is no longer wanted there.
-    """
-
-    how: str = ""
-    by_driver_at: int | None = None
-    worker: str = ""
-    log: str = ""
-    stack: str = ""
-    doing: str = ""
-    told_to_end: bool = False
-
-    def told(self, run_dir: Path) -> str:
-        """All of it in words."""
-        what = f"worker {self.worker}: {self.how or 'died, nobody knows how'}"
-        log = f" (its log is {run_dir / self.log})" if self.log else ""
-        return f"{what}{f' {self.doing}' if self.doing else ''}{log}"
-
-
-UNKNOWN = Death()
 
 
 class Run:
@@ -74,6 +43,7 @@ class Run:
         durations: Sequence[float] | None = None,
         name_of: Callable[[int], str] = "#{}".format,
         clock: Callable[[], float] = time.monotonic,
+        events: EventLog = NOWHERE,
     ) -> None:
         self.run_dir = run_dir
         self.run_id = run_id
@@ -81,6 +51,7 @@ class Run:
         self.config = config
         self.naming = ShardNaming(plan.n_positions, ledger.epoch)
         self.n_workers = workers
+        self.events = events
         self._ledger = ledger
         self._clock = clock
         self.name_of = name_of
@@ -96,7 +67,7 @@ class Run:
             workers=workers,
             lengths=self._lengths,
         )
-        self._troubles = Troubles(run_dir, plan, config, ledger, self._dealer, name_of)
+        self._troubles = Troubles(run_dir, plan, config, ledger, self._dealer, name_of, events)
 
     @property
     def coverage(self) -> Coverage:
@@ -129,16 +100,23 @@ class Run:
         """Positions that are neither done nor failed, those in flight included."""
         return self._dealer.n_left + sum(lease.stop - lease.first for lease in self._dealer.out)
 
-    def deal(self) -> Lease | None:
-        """The next lease, or None if there is none now (another may come back while not `over`)."""
+    def deal(self, worker: str = "") -> Lease | None:
+        """The next lease, or None if there is none now (another may come back while not `over`).
+
+        `worker` is who will have it, for the event log.
+        """
         if self.stopping:
             return None
         if self._began is None:
             self._began = self._clock()
             self._progress = Progress(
-                self.plan.goal, self._n_done(), self._began, audio=self._audio_left()
+                self.plan.goal, self._n_done(), self._began, audio=self.audio_left
             )
-        return self._dealer.deal(self._clock() - self._began, self._seconds / max(1, self._counted))
+        elapsed = self._clock() - self._began
+        lease = self._dealer.deal(elapsed, self._seconds / max(1, self._counted))
+        if lease is not None:
+            dealt(self.events, lease, worker)
+        return lease
 
     def report(self, report: LeaseReport) -> None:
         """Take the outcome of a lease over: into the ledger first.
@@ -165,6 +143,7 @@ class Run:
         if report.fatal:
             self._troubles.fatal(report.fatal, report.worker)
         self._return_rest(lease, report.next)
+        reported(self.events, lease, report, self._lengths)
         self._say_how_far()
 
     def lost(self, lease: Lease, in_flight: int | None, death: Death = UNKNOWN) -> None:
@@ -181,6 +160,7 @@ class Run:
             return
         name = shard_name(self.naming.shard_id(lease.first, lease.number))
         committed = read_done(self.run_dir / name, self.run_id)
+        lost(self.events, lease, in_flight, death, committed)
         if committed:
             self._accept(committed)
             self._return_rest(lease, committed.stop)
@@ -220,6 +200,18 @@ class Run:
         self._count_idle_death(death)
 
     @property
+    def audio(self) -> float:
+        """Seconds of audio in all that is to be done, or was; 0 where the data does not know."""
+        return 0.0 if self._lengths is None else self._lengths.of(0, self.plan.goal)
+
+    @property
+    def audio_left(self) -> float:
+        """Seconds of audio in what is neither done nor failed; 0 where the data does not know."""
+        if self._lengths is None:
+            return 0.0
+        return self._lengths.total(self.coverage.remaining(self.plan.goal))
+
+    @property
     def pace(self) -> str:
         """The audio that was done in this epoch, in words; "" where the data knows no durations."""
         return audio_pace(self._heard, self._seconds) if self._heard else ""
@@ -240,6 +232,7 @@ class Run:
     def flush(self) -> None:
         """Make all that was reported durable; executors call it when they have a moment."""
         self._ledger.flush()
+        self.events.flush()
 
     def check_owner(self) -> None:
         """Stop here if another driver has taken the run over; the ledger asks before each line.
@@ -261,12 +254,6 @@ class Run:
         if self._lengths is not None:
             self._heard += self._lengths.of(shard.first, shard.stop)
 
-    def _audio_left(self) -> float:
-        """Seconds of audio that nobody has done yet; 0 where the data does not know."""
-        if self._lengths is None:
-            return 0.0
-        return self._lengths.total(self.coverage.remaining(self.plan.goal))
-
     def _n_done(self) -> int:
         return self.plan.goal - self.n_left - self._troubles.n_failed
 
@@ -275,7 +262,7 @@ class Run:
         # Asked at each report, when counting what is done would take as long as there are workers.
         if self._progress is not None and self._progress.is_due(now):
             n_failed = len(self.coverage.failed)
-            done, ahead = self._n_done(), self._audio_left()
+            done, ahead = self._n_done(), self.audio_left
             line = self._progress.line(done, n_failed, now, self._heard, ahead)
             logger.info("%s", line)
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,19 @@ def shard_name(shard_id: int) -> str:
     return f"{PREFIX}{shard_id}"
 
 
-def commit(directory: Path, run_id: str, epoch: int, shard: Shard) -> None:
-    """Make a shard count: flush its files, then write `done` last and in one step."""
+def commit(
+    directory: Path,
+    run_id: str,
+    epoch: int,
+    shard: Shard,
+    units: Mapping[str, Any] | None = None,
+) -> None:
+    """Make a shard count: flush its files, then write `done` last and in one step.
+
+    `units` says what each unit took (see `unit_times`).
+    """
     durable.fsync_tree(directory)
-    record = {
+    record: dict[str, Any] = {
         "run_id": run_id,
         "epoch": epoch,
         "first": shard.first,
@@ -71,6 +81,8 @@ def commit(directory: Path, run_id: str, epoch: int, shard: Shard) -> None:
         "forward_seconds": shard.forward_seconds,
         "longest": shard.longest,
     }
+    if units is not None:
+        record["units"] = units
     durable.replace(directory / "done", json.dumps(record).encode() + b"\n")
     durable.fsync_path(directory.parent)
 

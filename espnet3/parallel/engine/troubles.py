@@ -11,6 +11,7 @@ from espnet3.errors import RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import failures
 from espnet3.parallel.engine.dealer import Dealer
+from espnet3.parallel.engine.events import DRAINING, EventLog
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import HUNG, KILLED, UnitFailure
@@ -32,6 +33,7 @@ class Troubles:
         ledger: every decision is written there first.
         dealer: what is to be done again goes back there.
         name_of: how the item at a position is called.
+        events: is told when it stops.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Troubles:
         ledger: Ledger,
         dealer: Dealer,
         name_of: Callable[[int], str],
+        events: EventLog,
     ) -> None:
         self.stop_reason: str | None = None
+        self._events = events
         self.first_exception: BaseException | None = None
         self._run_dir = run_dir
         self._plan = plan
@@ -64,6 +68,7 @@ class Troubles:
         if self.stop_reason is None:
             logger.warning("stopping: %s", reason)
             self.stop_reason = reason
+            self._events.state(DRAINING, reason)
 
     def success(self) -> None:
         """A shard was accepted: the setup works."""

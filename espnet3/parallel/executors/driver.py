@@ -12,6 +12,7 @@ from typing import Any
 
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.watch import Watch
+from espnet3.parallel.engine.events import WAITING
 from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
@@ -77,6 +78,7 @@ class Driver:
 
     def work(self) -> None:
         """Serve workers until nothing is out and nothing is left."""
+        self.run.events.state(WAITING, "no worker has come yet")
         self._feed()
         limit = self.start_timeout or (NO_WORKER_LIMIT if self.watch is None else math.inf)
         last_seen = last_heard = time.monotonic()
@@ -107,8 +109,8 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Joined(address, name):
-                self._start(address, name)
+            case Joined():
+                self._start(event)
             case Gone(address):
                 self._miss(address)
             case Exited():
@@ -123,9 +125,11 @@ class Driver:
                 self.run.stop(self.interruption.reason)
                 self.drain()
 
-    def _start(self, address: str, name: str) -> None:
+    def _start(self, joined: Joined) -> None:
+        address, name, process = joined.worker, joined.name, f"{joined.name}.{joined.pid}"
         if address in self.workers:
             return
+        self.run.events.tell("worker_up", worker=process, host=joined.host, pid=joined.pid)
         task = self.client.submit(
             serve,
             self.job.token,
@@ -137,7 +141,7 @@ class Driver:
         )
         task.add_done_callback(lambda _: self.hub.inbox.put(Ended(address, task.key)))
         doing = f"while {self.job.provider} built its env"
-        self.workers[address] = Worker(task, name, log=log_name(name), doing=doing)
+        self.workers[address] = Worker(task, name, process, log=log_name(name), doing=doing)
 
     def _listen(self, asked: Asked, worker: Worker | None) -> None:
         if worker is None:  # it was taken for dead; what it did is dealt again
@@ -145,9 +149,10 @@ class Driver:
             return
         worker.waiting = asked
         match messages.load_message(asked.message):
-            case messages.Hello(name, marker, pid, log):
+            case messages.Hello(name, marker, pid, log) as hello:
                 worker.name, worker.marker, worker.pid, worker.log = name, marker, pid, log
                 worker.doing = ""
+                self._tell_of_its_env(worker, hello)
                 if not self.env_built:
                     self.env_built = True
                     self._say_who_is_given_up(self.workers.values())
@@ -163,14 +168,26 @@ class Driver:
                     self.hub.reply(asked, None)
                     remove_marker(worker.marker)
                     del self.workers[asked.worker]
+                    self.run.events.tell("worker_left", worker=worker.process)
         self._feed()
+
+    def _tell_of_its_env(self, worker: Worker, hello: messages.Hello) -> None:
+        self.run.events.tell(
+            "env_built",
+            worker=worker.process,
+            host=hello.host,
+            pid=hello.pid,
+            job=hello.job or None,
+            seconds=hello.env_seconds,
+            log=hello.log or None,
+        )
 
     def _feed(self) -> None:
         """Give leases to those who wait; what came back may be enough for several."""
         for worker in self.workers.values():
             if worker.waiting is None:
                 continue
-            lease = self.run.deal()
+            lease = self.run.deal(worker.process)
             if lease is None:
                 break
             asked, worker.waiting, worker.lease = worker.waiting, None, lease
@@ -204,6 +221,8 @@ class Driver:
         if worker.lease is None:
             if not worker.useless and worker.ended_at is None:
                 self.run.lost_idle(worker.death)
+            why = worker.death.how or worker.useless
+            self.run.events.tell("worker_lost", worker=worker.process, why=why or None)
         else:
             in_flight = None
             # A nanny that is silent went down with its job: for no item's fault.
@@ -212,6 +231,7 @@ class Driver:
             if worker.ended_at is None:  # else it is told already
                 how = worker.death.how or "died"
                 logger.warning("worker %s %s with %s in hand", worker.name, how, worker.lease.told)
+            self.run.events.tell("worker_lost", worker=worker.process, why=worker.death.how or None)
             self.run.lost(worker.lease, in_flight, worker.death)
         if worker.marker:
             remove_marker(worker.marker)
@@ -239,6 +259,7 @@ class Driver:
     def _give_up(self, worker: Worker, why: str) -> None:
         """Do without a worker whose process lives; the others go on while there are any."""
         worker.useless, worker.waiting = why, None
+        self.run.events.tell("worker_useless", worker=worker.process, why=why)
         if worker.lease is not None:
             lease, worker.lease = worker.lease, None
             self.run.lost(lease, None, replace(worker.death, how="its task ended"))
@@ -289,9 +310,12 @@ class Driver:
         if not self._has_able_workers:
             why = self.watch.waited_for() if self.watch is not None else "there is none"
             logger.warning("waiting for a worker: %s", why)
+            self.run.events.state(WAITING, why)
         elif not any(worker.lease for worker in self.workers.values()):
             n = sum(not (worker.marker or worker.useless) for worker in self.workers.values())
             before = ", or ending what a run before gave them" if in_session() else ""
             if n:
                 what = f"building their env ({self.job.provider}){before}"
-                logger.info("waiting for %d %s: %s", n, "worker" if n == 1 else "workers", what)
+                who = "worker" if n == 1 else "workers"
+                logger.info("waiting for %d %s: %s", n, who, what)
+                self.run.events.state(WAITING, f"{n} {who}: {what}")

@@ -19,6 +19,8 @@ class Joined:
 
     worker: str
     name: str
+    host: str = ""
+    pid: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class Hub(SchedulerPlugin):
             self._announce(worker)
 
     def _announce(self, worker: str) -> None:
-        self.inbox.put(Joined(worker, str(self._scheduler.workers[worker].name)))
+        known = self._scheduler.workers[worker]
+        self.inbox.put(Joined(worker, str(known.name), known.host, known.pid))
 
     def _remove(self) -> None:
         # A worker that has been building its env until now may still come; without a handler the

@@ -1,5 +1,7 @@
 """`env: local, n_workers: 1`: leases run in the driver, without Dask and without isolation."""
 
+import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +25,8 @@ def run_in_process(
     Raises:
         EnvBuildError: from the provider's own exception.
     """
+    run.events.tell("worker_up", worker=DRIVER, host=os.uname().nodename, pid=os.getpid())
+    began = time.monotonic()
     try:
         drop_env(but_model=job.model_key)
         env = build_local(provider)
@@ -33,12 +37,14 @@ def run_in_process(
             f"{job.provider} could not build its env in this process: "
             f"{type(error).__name__}: {text_of(error)}"
         ) from error
+    seconds = round(time.monotonic() - began, 3)
+    run.events.tell("env_built", worker=DRIVER, seconds=seconds)
     worker: LeaseWorker | None = None
     try:
         worker = LeaseWorker(job, env, DRIVER)
         interruption.drain = worker.draining.set
         while not run.over:
-            lease = run.deal()
+            lease = run.deal(DRIVER)
             if lease is None:  # nothing is out with anybody, so nothing can come back
                 break
             run.report(worker.run(lease, items[lease.first : lease.stop]))

@@ -34,12 +34,18 @@ class Hello:
         marker: path of its in-flight marker.
         pid: of its process.
         log: its log file, below the run directory.
+        host: where it is.
+        job: the id of its batch job; "" if it is in none.
+        env_seconds: how long it took to have its env.
     """
 
     name: str
     marker: str
     pid: int
     log: str
+    host: str = ""
+    job: str = ""
+    env_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

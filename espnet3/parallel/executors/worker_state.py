@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.parallel.engine.dealer import Lease
+from espnet3.parallel.engine.death import Death
 from espnet3.parallel.engine.marker import read_in_flight
-from espnet3.parallel.engine.run import Death
 from espnet3.parallel.executors.hub import Asked
 from espnet3.parallel.worker.nanny import how_it_ended
 
@@ -24,7 +24,8 @@ class Worker:
     Attributes:
         task: the Dask future of its long task.
         name: of the worker.
-        pid: of its process.
+        process: its name and its pid, `name.pid`, as its reports and markers are called.
+        pid: of its process; 0 before it has said so itself.
         marker: path of its in-flight marker.
         log: its log file, below the run directory.
         lease: what it has in hand.
@@ -44,6 +45,7 @@ class Worker:
 
     task: Any
     name: str = ""
+    process: str = ""
     pid: int = 0
     marker: str = ""
     log: str = ""
@@ -70,7 +72,16 @@ class Worker:
         """What is known of its end."""
         how = self.how or ("" if self.status is None else how_it_ended(self.status))
         told_to_end = self.status in _TOLD_TO_END
-        return Death(how, self.ended_at, self.name, self.log, self.stack, self.doing, told_to_end)
+        return Death(
+            how,
+            self.ended_at,
+            self.name,
+            self.log,
+            self.stack,
+            self.doing,
+            told_to_end,
+            self.process,
+        )
 
     def how_its_task_ended(self) -> str:
         """In words, where it ended by itself."""

@@ -4,9 +4,10 @@ import logging
 import os
 import shutil
 import threading
+from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,6 +19,7 @@ from espnet3.parallel.engine.disk import is_no_items_fault, told
 from espnet3.parallel.engine.marker import Marker, marker_path
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 from espnet3.parallel.engine.shards import commit, shard_name
+from espnet3.parallel.engine.unit_times import are_kept, to_record
 from espnet3.parallel.hooks import check_one_per_item
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
@@ -38,6 +40,8 @@ class _Progress:
     """The unit whose record left the shard in an unknown state."""
     longest: float = 0.0
     """Seconds of the longest unit."""
+    times: "array[float]" = field(default_factory=lambda: array("f"))
+    """Seconds of each unit; none in a run that has too many."""
 
 
 class LeaseWorker:
@@ -69,6 +73,7 @@ class LeaseWorker:
         self._forward = job.runner.forward
         self._forward_env = select_env(self._forward, self._env, n_given=1)
         self._single = job.plan.batch_size is None
+        self._times_are_kept = are_kept(job.plan)
         self._marker = Marker(marker_path(job.run_dir, name))
 
     def run(self, lease: Lease, items: Sequence[Any]) -> LeaseReport:
@@ -122,7 +127,7 @@ class LeaseWorker:
             except BaseException as error:
                 return self._unclosed(error, lease, items, progress, directory)
             try:
-                return self._commit(lease, progress, directory)
+                return self._commit(lease, items, progress, directory)
             except OSError as error:
                 return self._fatal(error, lease, directory, "committing")
         with suppress(Exception):  # only to close files; there is nothing in them that counts
@@ -167,6 +172,7 @@ class LeaseWorker:
         plan, is_draining, single = self._job.plan, self.draining.is_set, self._single
         one_per_item = not single and runner._gives_one_per_item()
         first, position, seconds, longest = lease.first, lease.first, 0.0, 0.0
+        times, are_kept = array("f"), self._times_are_kept
         now = perf_counter()
         deadline = now + lease.seconds
         while position < lease.stop and not is_draining():
@@ -194,14 +200,16 @@ class LeaseWorker:
             except BaseException as error:  # sys.exit() in user code must not end the worker
                 if os.getpid() != self._pid:
                     os._exit(1)  # a child that user code forked: it must not go on as a worker
-                progress = _Progress(position, seconds, state, longest=longest)
+                progress = _Progress(position, seconds, state, longest=longest, times=times)
                 self._note(progress, error, step, position, stop, idx)
                 return progress
             seconds += now - begin
             if now - begin > longest:
                 longest = now - begin
+            if are_kept:
+                times.append(now - begin)
             position = stop
-        return _Progress(position, seconds, state, longest=longest)
+        return _Progress(position, seconds, state, longest=longest, times=times)
 
     def _note(
         self, progress: _Progress, error: BaseException, step: str, first: int, stop: int, idx: Any
@@ -224,10 +232,20 @@ class LeaseWorker:
                 return str(utt_id(index))
         return str(index) if isinstance(index, str) else f"#{position}"
 
-    def _commit(self, lease: Lease, progress: _Progress, directory: Path) -> LeaseReport:
+    def _commit(
+        self, lease: Lease, items: Sequence[Any], progress: _Progress, directory: Path
+    ) -> LeaseReport:
         seconds, longest = progress.forward_seconds, progress.longest
         shard = Shard(directory.name, lease.first, progress.position - 1, seconds, longest)
-        commit(directory, self._job.run_id, self._job.naming.epoch, shard)
+        units = None
+        if progress.times:
+
+            def name_of(position: int) -> str:
+                idx = items[position - lease.first]
+                return self._utterance(idx if self._single else [idx], position)
+
+            units = to_record(progress.times, lease.first, shard.stop, self._job.plan, name_of)
+        commit(directory, self._job.run_id, self._job.naming.epoch, shard, units)
         return self._report(lease, progress, shard)
 
     def _report(self, lease: Lease, progress: _Progress, shard: Shard | None = None) -> LeaseReport:

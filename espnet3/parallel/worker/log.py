@@ -72,8 +72,13 @@ def own_log(run_dir: Path, worker: str) -> Iterator[str]:
         os.close(log)
 
 
+def job_id() -> str:
+    """The id of the batch job that this process is in; "" if it is in none that says it."""
+    return next((os.environ[name] for name in JOB_ID_VARIABLES if name in os.environ), "")
+
+
 def _header(worker: str) -> bytes:
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    job = next((f"job {os.environ[name]}, " for name in JOB_ID_VARIABLES if name in os.environ), "")
+    job = f"job {job_id()}, " if job_id() else ""
     where = f"on {os.uname().nodename}, {job}pid {os.getpid()}"
     return f"--- {now} worker {worker} {where}\n".encode()

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ from espnet3.parallel.executors import messages
 from espnet3.parallel.worker.env import env_for
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.lease_loop import LeaseWorker
-from espnet3.parallel.worker.log import own_log
+from espnet3.parallel.worker.log import job_id, own_log
 
 _busy: LeaseWorker | None = None
 _told_to_end = False
@@ -39,6 +40,7 @@ def serve(token: str, blob: bytes) -> None:
     def pull(message: messages.Message) -> messages.Work | None:
         return _pull(worker, token, message)
 
+    began = time.monotonic()
     with ExitStack() as stack:
         try:
             job, setup = modules_by_path.loads(blob)
@@ -56,7 +58,16 @@ def serve(token: str, blob: bytes) -> None:
         stack.callback(worker.handlers.pop, operation, None)
         stack.callback(lease_worker.close)  # whom the driver sends home at once, it does not know
         marker = str(marker_path(job.run_dir, lease_worker.name))
-        _work(lease_worker, pull, pull(messages.Hello(name, marker, os.getpid(), log)))
+        hello = messages.Hello(
+            name,
+            marker,
+            os.getpid(),
+            log,
+            os.uname().nodename,
+            job_id(),
+            round(time.monotonic() - began, 3),
+        )
+        _work(lease_worker, pull, pull(hello))
 
 
 def _work(

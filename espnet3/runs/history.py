@@ -1,0 +1,109 @@
+"""What the event log says of the last start of a run, summed up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from espnet3.parallel.engine.events import DONE, FAILED, PLANNING, STOPPED
+from espnet3.runs.events import Event
+from espnet3.runs.views import WorkerView
+
+ENDS = (DONE, FAILED, STOPPED)
+
+
+@dataclass
+class History:
+    """Takes the events of one start in their order.
+
+    Attributes:
+        epoch: of the start.
+        start: what its first event says.
+        began: its time.
+        state: the last state that was told.
+        reason: why.
+        since: since when.
+        work_began: time of the first lease.
+        work_last: time of the last report about one.
+        last: time of the last event; None if there was none.
+        workers: by name.
+        leases: number -> worker that has it.
+        done: positions done since the start.
+        audio: seconds of audio in them.
+    """
+
+    epoch: int = 0
+    start: Mapping[str, Any] = field(default_factory=dict)
+    began: float | None = None
+    state: str = PLANNING
+    reason: str = ""
+    since: float | None = None
+    work_began: float | None = None
+    work_last: float | None = None
+    last: float | None = None
+    workers: dict[str, WorkerView] = field(default_factory=dict)
+    leases: dict[int, str] = field(default_factory=dict)
+    done: int = 0
+    audio: float = 0.0
+
+    @classmethod
+    def of(cls, start: Event) -> Self:
+        """What is known when a start has just begun."""
+        return cls(start.epoch, start.fields, start.time)
+
+    def take(self, event: Event) -> None:
+        """Take one event over; one that is not known, or not as it should be, says nothing."""
+        self.last = event.time
+        try:
+            self._take(event, event.fields)
+        except (KeyError, TypeError, ValueError):
+            return
+
+    def _take(self, event: Event, said: Mapping[str, Any]) -> None:
+        match event.event:
+            case "state":
+                self.state, self.reason = str(said["state"]), str(said.get("reason", ""))
+                self.since = event.time
+            case "worker_up":
+                self._know(event, host=str(said.get("host", "")), pid=int(said.get("pid", 0)))
+            case "env_built":
+                known = {key: said[key] for key in ("host", "pid", "job", "log") if key in said}
+                self._know(event, **known, env_seconds=float(said["seconds"]), state="idle")
+            case "dealt":
+                if self.work_began is None:
+                    self.work_began = event.time
+                lease = {"first": int(said["first"]), "stop": int(said["stop"])}
+                self.leases[int(said["lease"])] = str(said["worker"])
+                self._know(event, state="working", **lease)
+            case "reported":
+                self._count(event, said)
+            case "lost":
+                self.leases.pop(int(said["lease"]), None)
+                self.done += int(said.get("done", 0))
+            case "worker_lost":
+                self._know(event, state="lost", why=str(said.get("why", "")), first=None, stop=None)
+            case "worker_useless":
+                self._know(event, state="useless", why=str(said["why"]), first=None, stop=None)
+            case "worker_left":
+                self._know(event, state="left", first=None, stop=None)
+
+    def _count(self, event: Event, said: Mapping[str, Any]) -> None:
+        self.leases.pop(int(said["lease"]), None)
+        self.work_last = event.time
+        done, seconds = int(said.get("done", 0)), float(said.get("seconds", 0.0))
+        self.done += done
+        self.audio += float(said.get("audio", 0.0))
+        worker = self.workers.get(str(said["worker"]), WorkerView(""))
+        self._know(
+            event,
+            state="idle",
+            first=None,
+            stop=None,
+            done=worker.done + done,
+            forward_seconds=worker.forward_seconds + seconds,
+            n_failed=worker.n_failed + ("failed" in said),
+        )
+
+    def _know(self, event: Event, **what: Any) -> None:
+        name = str(event.fields["worker"])
+        worker = self.workers.get(name, WorkerView(name))
+        self.workers[name] = replace(worker, since=event.time, last_sign=event.time, **what)

@@ -1,0 +1,105 @@
+"""What each unit of a run took, read from its shards."""
+
+import heapq
+import json
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from espnet3.parallel.engine.coverage import Shard
+from espnet3.parallel.engine.durations import read_durations
+from espnet3.parallel.engine.ledger import read_coverage
+from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.unit_times import from_record
+from espnet3.runs.views import SlowItem
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """What one unit took.
+
+    Attributes:
+        first: its first position.
+        stop: one past its last position.
+        seconds: in `forward`.
+        audio: seconds of audio in it; None if unknown.
+        shard: name of the shard that it is in.
+    """
+
+    first: int
+    stop: int
+    seconds: float
+    audio: float | None
+    shard: str
+
+
+def unit_times(run_dir: str | os.PathLike[str]) -> Iterator[UnitRecord]:
+    """What each finished unit of a run took, by position.
+
+    Nothing comes of shards of older versions, of runs of more than 4 million units, which do not
+    keep it, and of shards that were removed.
+
+    Args:
+        run_dir: the run directory.
+
+    Raises:
+        LedgerError: if the run's files are damaged.
+    """
+    run_dir = Path(run_dir)
+    manifest = Manifest.read(run_dir)
+    if manifest is None:
+        return
+    durations = read_durations(run_dir)
+    for shard in read_coverage(run_dir, manifest.run_id).shards_in_order():
+        for unit in from_record(read_done(run_dir, shard, manifest.run_id)):
+            audio = audio_of(durations, unit.first, unit.stop)
+            yield UnitRecord(unit.first, unit.stop, unit.seconds, audio, shard.name)
+
+
+def slowest(
+    run_dir: Path,
+    run_id: str,
+    shards: Iterable[Shard],
+    n: int,
+    durations: "array[float] | None",
+) -> list[SlowItem]:
+    """The `n` slowest units. No more than `n` shards are read: those that hold the longest units.
+
+    Where a shard does not say what its units took, its longest one stands for the shard's range.
+    """
+    found: list[SlowItem] = []
+    for shard in heapq.nlargest(n, shards, key=lambda shard: shard.longest):
+        done = read_done(run_dir, shard, run_id)
+        units = from_record(done)
+        names = {first: str(name) for first, _, name in _named(done)}
+        for unit in heapq.nlargest(n, units, key=lambda unit: unit.seconds):
+            name = names.get(unit.first, f"#{unit.first}")
+            audio = audio_of(durations, unit.first, unit.stop)
+            found.append(SlowItem(unit.first, unit.stop, name, unit.seconds, audio))
+    return sorted(found, key=lambda item: -item.seconds)[:n]
+
+
+def read_done(run_dir: Path, shard: Shard, run_id: str) -> Mapping[str, Any]:
+    """The `done` record of a shard; empty if it is not there (any more)."""
+    try:
+        done = json.loads((run_dir / shard.name / "done").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return done if isinstance(done, dict) and done.get("run_id") == run_id else {}
+
+
+def audio_of(durations: "array[float] | None", first: int, stop: int) -> float | None:
+    """Seconds of audio at positions [first, stop); None if unknown."""
+    if durations is None or stop > len(durations):
+        return None
+    return sum(durations[first:stop])
+
+
+def _named(done: Mapping[str, Any]) -> list[tuple[int, float, str]]:
+    try:
+        return [(int(first), float(s), str(name)) for first, s, name in done["units"]["slowest"]]
+    except (KeyError, TypeError, ValueError):
+        return []
