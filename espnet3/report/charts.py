@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bokeh.models import BasicTicker, ColumnDataSource, HoverTool, Label, LogAxis, NumeralTickFormatter, Span
+from bokeh.models import (
+    BasicTicker,
+    ColumnDataSource,
+    HoverTool,
+    Label,
+    LogAxis,
+    NumeralTickFormatter,
+    Span,
+)
 from bokeh.plotting import figure
 
 from espnet3.parallel.engine.progress import duration
@@ -21,10 +29,10 @@ COLOURS = {
     tl.WORK: "#0072B2",
     tl.REPEATED: "#56B4E9",
     tl.BUILD: "#E69F00",
-    tl.LOST: "#D55E00",
+    tl.WASTED: "#D55E00",
     tl.IDLE: "#DDDDDD",
 }
-PATTERNS = {tl.REPEATED: "/", tl.BUILD: ".", tl.LOST: "x"}
+PATTERNS = {tl.REPEATED: "/", tl.BUILD: ".", tl.WASTED: "x"}
 MOST_PAUSES = 5  # more names would cover each other
 INK, GRID, OUTLIER = "#222222", "#e6e6e6", "#D55E00"
 
@@ -65,9 +73,7 @@ def rows_figure(timeline: tl.Timeline, rows: list[tl.Row]) -> figure:
             }
         )
         bars.append(plot.quad(source=source, line_color="white", line_width=0.4, **_look(kind)))
-    dead = [
-        (n, row.spans[-1].stop / size) for n, row in enumerate(rows) if row.lost and row.spans
-    ]
+    dead = [(n, row.spans[-1].stop / size) for n, row in enumerate(rows) if row.lost and row.spans]
     if dead:
         plot.scatter(
             x=[at for _, at in dead],
@@ -124,9 +130,7 @@ def units_figure(times: UnitTimes) -> figure:
     """Time over length, or how many took how long; outliers are numbered as in their table."""
     if not times.with_audio:
         return _times_alone(times)
-    plot = _figure(
-        "audio [s]", "time in forward [s]", 380, x_axis_type="log", y_axis_type="log"
-    )
+    plot = _figure("audio [s]", "time in forward [s]", 380, x_axis_type="log", y_axis_type="log")
     units, cells = times.units, times.cells
     if cells is None:
         plot.scatter(units.audio, units.seconds, size=5, alpha=0.5, color=COLOURS[tl.WORK])

@@ -74,8 +74,9 @@ def render(
         legend=[(kind, charts.COLOURS[kind], charts.PATTERNS.get(kind)) for kind in tl.KINDS],
         most_dead=tl.MOST_ROWS // 3,
         far=f"{FAR:g}",
-        bokeh_js=Markup(bokeh) if figures else "",  # noqa: S704 -- Bokeh's own code
-        script=Markup(script),  # noqa: S704 -- escaped by Bokeh
+        # Bokeh's own code, and what it has escaped itself.
+        bokeh_js=Markup(bokeh) if figures else "",
+        script=Markup(script),
     )
 
 
@@ -103,9 +104,7 @@ def _section(run: RunRecord, drawn: bool) -> _Section:
 def _told(number: int, section: _Section, places: Mapping[str, str]) -> dict[str, Any]:
     run, timeline = section.run, section.timeline
     charts_of_it = {
-        name: Markup(places[f"{number}-{name}"])  # noqa: S704 -- an empty element of Bokeh's
-        if name in section.figures
-        else ""
+        name: Markup(places[f"{number}-{name}"]) if name in section.figures else ""
         for name in ("crowd", "rows", "rate", "audio", "units")
     }
     failures = _failures(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ def summarise(run: RunRecord, timeline: tl.Timeline, times: UnitTimes | None) ->
     )
 
 
-def kinds_of(failed: list[Mapping[str, Any]]) -> str:
+def kinds_of(failed: Sequence[Mapping[str, Any]]) -> str:
     """How many failed with which error: `2 OSError, 1 ValueError`."""
     kinds = Counter(str(entry.get("error")) for entry in failed)
     named = [f"{n} {kind}" for kind, n in kinds.most_common(KINDS_NAMED)]
@@ -93,7 +93,7 @@ def _what_failed(run: RunRecord) -> str:
         entry = run.failed[0]
         message = first_line(str(entry.get("message", ""))).rstrip(".")
         sentences.append(
-            f"{_items(len(run.failed))} ({kinds_of(list(run.failed))}). The first is "
+            f"{_items(len(run.failed))} ({kinds_of(run.failed)}). The first is "
             f"{entry.get('utterance')}: {entry.get('error')}: {message}."
         )
     overcome = len(run.attempts) - len(run.failed)
@@ -142,7 +142,7 @@ def _how_busy(run: RunRecord, timeline: tl.Timeline) -> str:
         for kind, name in (
             (tl.BUILD, "building envs"),
             (tl.IDLE, "idle"),
-            (tl.LOST, "lost"),
+            (tl.WASTED, "lost"),
             (tl.REPEATED, "of the work repeated what was lost"),
         )
         if seconds[kind] > 0
@@ -162,7 +162,9 @@ def _what_to_do(run: RunRecord, timeline: tl.Timeline, times: UnitTimes | None) 
     elif run.failed:
         advice += _about_failures(run)
     elif run.state in ENDED:
-        advice.append("Run the same command again: what is done is kept, and only the rest is done.")
+        advice.append(
+            "Run the same command again: what is done is kept, and only the rest is done."
+        )
     else:
         advice.append("Wait. A report made later tells more.")
     return advice + _about_speed(timeline, times)
@@ -192,7 +194,7 @@ def _about_speed(timeline: tl.Timeline, times: UnitTimes | None) -> list[str]:
         if seconds[tl.BUILD] > MUCH * total:
             advice.append(
                 f"{_percent(seconds[tl.BUILD] / total)} of the workers' time went into building "
-                "the env: fewer workers would have done nearly as well, or a model that loads faster."
+                "the env: fewer workers would have done nearly as well."
             )
         if seconds[tl.IDLE] > MUCH * total:
             advice.append(

@@ -16,8 +16,8 @@ from espnet3.parallel.engine.positions import PositionSet
 from espnet3.report.record import LOST, LeaseLife, RunRecord, WorkerLife
 from espnet3.report.running_time import RunningTime
 
-WORK, REPEATED, BUILD, IDLE = "work", "repeated", "env build", "idle"
-KINDS = (WORK, REPEATED, BUILD, LOST, IDLE)
+WORK, REPEATED, BUILD, WASTED, IDLE = "work", "repeated", "env build", "lost", "idle"
+KINDS = (WORK, REPEATED, BUILD, WASTED, IDLE)
 """What a worker can be at. `lost` is work of which nothing was kept; `repeated` is work on items
 that were in such a lease before."""
 
@@ -119,7 +119,8 @@ def _all_work(leases: Sequence[LeaseLife], time: RunningTime) -> Iterator[_Work]
     backs = [math.inf if lease.back is None else lease.back for lease in leases]
     stops = time.of(epochs, backs).tolist()
     in_vain = PositionSet()
-    lost = sorted((x for x in zip(backs, leases) if x[1].outcome == LOST), key=lambda x: -x[0])
+    both = zip(backs, leases, strict=True)
+    lost = sorted((x for x in both if x[1].outcome == LOST), key=lambda x: -x[0])
     for lease, start, stop in zip(leases, starts, stops, strict=True):
         while lost and lost[-1][0] <= lease.dealt:
             _, before = lost.pop()
@@ -141,7 +142,7 @@ def _spans(worker: WorkerLife, leases: Sequence[_Work], time: RunningTime) -> li
             continue
         if start > at:
             spans.append(Span(IDLE, at, start, "no lease"))
-        kind = LOST if lease.outcome == LOST else REPEATED if again else WORK
+        kind = WASTED if lease.outcome == LOST else REPEATED if again else WORK
         spans.append(Span(kind, start, stop, _told(lease)))
         at = stop
     if gone > at:
@@ -201,7 +202,7 @@ def spread(starts: Array, stops: Array, rates: Array, edges: Array) -> Array:
 
 
 def choose_rows(rows: Sequence[Row], most: int = MOST_ROWS) -> list[Row]:
-    """The rows to draw: all, or the lost workers, those with the least and those with the most work."""
+    """The rows to draw: all, or lost workers, and those with the least and with the most work."""
     if len(rows) <= most:
         return list(rows)
     by_work = sorted(range(len(rows)), key=lambda i: rows[i].seconds(WORK))
@@ -225,7 +226,7 @@ def coarse(row: Row, total: float, cells: int = CELLS) -> Sequence[Span]:
     edges = np.linspace(0.0, total, cells + 1)
     seconds = at_work([row], total, cells)
     shares = np.stack([seconds[kind] for kind in KINDS])
-    for kind in (REPEATED, LOST):
+    for kind in (REPEATED, WASTED):
         shares[KINDS.index(kind)][shares[KINDS.index(kind)] > 0] += len(KINDS)
     best = np.where(shares.max(axis=0) > 0, shares.argmax(axis=0), -1)
     spans = []
