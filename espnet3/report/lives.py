@@ -93,7 +93,9 @@ class _Story:
 
     def _start(self, epoch: int, said: Mapping[str, Any]) -> None:
         facts = {str(name): str(version) for name, version in said.get("versions", {}).items()}
-        facts["backend"] = f"{said.get('backend', '')}, {said.get('n_workers', '?')} workers"
+        facts["backend"], facts["workers"] = (
+            str(said.get(k, "")) for k in ("backend", "n_workers")
+        )
         for key in LABELS:
             if said.get(key) is not None:
                 facts[LABELS[key]] = str(said[key])

@@ -86,7 +86,7 @@ def _section(run: RunRecord, drawn: bool) -> _Section:
     section = _Section(run, summarise(run, timeline, times), timeline, times, drawn)
     if not drawn:
         return section
-    if timeline.rows and timeline.time.total > 0:
+    if any(row.spans for row in timeline.rows):
         rows = tl.choose_rows(timeline.rows)
         section.rows_drawn = len(rows)
         section.figures["crowd"] = charts.crowd_figure(timeline)

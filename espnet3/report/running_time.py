@@ -24,7 +24,8 @@ class RunningTime:
 
     def __init__(self, starts: Sequence[Start]) -> None:
         nexts = [start.began for start in starts[1:]]
-        ends = [min(s.ended, n) for s, n in zip(starts, [*nexts, np.inf], strict=True)]
+        last = [start.ended for start in starts[-1:]]
+        ends = [min(s.ended, n) for s, n in zip(starts, nexts + last, strict=True)]
         began = np.array([s.began for s in starts])
         lengths = np.maximum(0.0, np.array(ends) - began)
         self._began = began

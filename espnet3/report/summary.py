@@ -22,6 +22,7 @@ ENDED = {
     "failed": "No, it has failed",
     "stopped": "No, it was stopped",
     "dead": "No, its driver is gone",
+    "damaged": "Nobody knows, as its files are damaged",
 }
 MUCH = 0.2  # a share of the workers' time that is worth a word
 LONG = 60.0  # seconds; nobody tunes a run that is shorter
@@ -75,6 +76,8 @@ def _verdict(run: RunRecord) -> str:
 
 
 def _is_it_done(run: RunRecord) -> str:
+    if run.state == "damaged":
+        return f"{ENDED[run.state]}: {run.why}"
     count = f"{run.done} of {run.positions} items are done"
     n = len(run.failed)
     if run.state == "done" and not n:
@@ -120,7 +123,7 @@ def _how_long(run: RunRecord, timeline: tl.Timeline) -> str:
         text += f"; {duration(pauses)} of pauses between them are not counted"
     came = [worker.up for worker in run.workers if worker.epoch == run.starts[0].epoch]
     waited = min(came) - run.starts[0].began if came else 0.0
-    if waited > MUCH * total:
+    if waited > max(1.0, MUCH * total):
         text += f". The first worker came after {duration(waited)}"
     audio = float(np.nansum(run.units.audio))
     if audio > 0:
@@ -161,10 +164,10 @@ def _what_to_do(run: RunRecord, timeline: tl.Timeline, times: UnitTimes | None) 
         advice.append("Nothing: the results are there.")
     elif run.failed:
         advice += _about_failures(run)
+    elif run.state == "damaged":
+        advice.append("See above.")
     elif run.state in ENDED:
-        advice.append(
-            "Run the same command again: what is done is kept, and only the rest is done."
-        )
+        advice.append("Run the same command again: it does only what is left.")
     else:
         advice.append("Wait. A report made later tells more.")
     return advice + _about_speed(timeline, times)

@@ -47,6 +47,7 @@ def run_in_process(
             lease = run.deal(DRIVER)
             if lease is None:  # nothing is out with anybody, so nothing can come back
                 break
+            run.events.flush()  # so that others see what is in hand, also if it kills this process
             run.report(worker.run(lease, items[lease.first : lease.stop]))
             run.flush()
             if interruption.signal is not None:
