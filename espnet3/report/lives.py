@@ -11,7 +11,13 @@ from espnet3.parallel.engine.shards import ShardNaming, shard_name
 from espnet3.report.record import DONE, LOST, OUT, LeaseLife, Start, WorkerLife
 from espnet3.runs import Event
 
-LABELS = {"batch_size": "batch size", "cwd": "working directory", "python": "interpreter"}
+LABELS = {
+    "backend": "backend",
+    "n_workers": "workers",
+    "batch_size": "batch size",
+    "cwd": "working directory",
+    "python": "interpreter",
+}
 
 
 @dataclass
