@@ -8,7 +8,7 @@ import click
 
 import espnet3
 
-COMMANDS = ("migrate", "plan", "report")
+COMMANDS = ("clean", "logs", "migrate", "plan", "report", "retry", "status", "stop")
 """Modules of this package. Each has a `command`, and imports what is slow in its function."""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, cast
 
 from espnet3.errors import ConfigError, RunFailed, RunStopped
 from espnet3.parallel.config import ParallelConfig
-from espnet3.parallel.engine.directory import OpenRun, check_shards, own_run, seal
+from espnet3.parallel.engine.directory import OpenRun, check_kept, check_shards, own_run, seal
 from espnet3.parallel.engine.disk import is_no_items_fault, told
 from espnet3.parallel.engine.events import DONE, EVENTS, MERGING, STOPPED, EventLog
 from espnet3.parallel.engine.items import as_items
@@ -18,6 +18,7 @@ from espnet3.parallel.engine.progress import duration
 from espnet3.parallel.engine.report import KILLED
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import model_key, setup_function
+from espnet3.parallel.live_line import live_line
 from espnet3.parallel.parallel import get_settings
 from espnet3.parallel.signals import Interruption, caught
 from espnet3.parallel.start_event import tell_of_start
@@ -101,6 +102,10 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             )  # fmt: skip
             events.state(STOPPED, f"the first {plan.goal} items are done, as `limit` says")
             return None
+        if owned.ledger.coverage.cleaned is not None:
+            check_kept(owned)
+            events.state(DONE)
+            return None
         events.state(MERGING)
         value = _merge(runner, owned, config.resume)
         events.state(DONE)
@@ -159,14 +164,15 @@ def _execute(
     began, to_do = time.monotonic(), run.n_left
     # Nobody can end a unit that hangs in this very process.
     isolated = run.config.unit_timeout is not None
-    if parallel.env == "local" and parallel.n_workers == 1 and not isolated:
-        from espnet3.parallel.executors.in_process import run_in_process
+    with live_line(run.progress_line):
+        if parallel.env == "local" and parallel.n_workers == 1 and not isolated:
+            from espnet3.parallel.executors.in_process import run_in_process
 
-        run_in_process(run, job, items, provider, interruption)
-    else:
-        from espnet3.parallel.executors.dask_pull import run_on_cluster
+            run_in_process(run, job, items, provider, interruption)
+        else:
+            from espnet3.parallel.executors.dask_pull import run_on_cluster
 
-        run_on_cluster(run, job, items, setup_function(provider), parallel, interruption)
+            run_on_cluster(run, job, items, setup_function(provider), parallel, interruption)
     took = duration(time.monotonic() - began)
     pace = f" ({run.pace})" if run.pace else ""
     failed = f"{len(run.coverage.failed)} failed, " if run.coverage.failed else ""
@@ -201,7 +207,9 @@ def _raise_if_failed(run: Run, items: Sequence[Any]) -> None:
 
 def _say_what_is_there(run: Run) -> None:
     done = len(run.coverage.accepted)
-    if done == run.plan.n_positions:
+    if run.coverage.cleaned is not None:
+        logger.info("%s: finished before; its shards were removed since", run.run_dir.name)
+    elif done == run.plan.n_positions:
         logger.info("%s: all %d items were done before; merging them", run.run_dir.name, done)
     elif done:
         logger.info(

@@ -82,8 +82,11 @@ def read_events(run_dir: str | os.PathLike[str], run_id: str | None = None) -> l
         run_dir: the run directory.
         run_id: of its manifest, to leave out those of runs that were there before; None for all.
     """
-    events = EventReader(run_dir).read()
-    if run_id is None:
-        return events
-    mine = {e.epoch for e in events if e.event == "start" and e.fields.get("run_id") == run_id}
-    return [event for event in events if event.epoch in mine]
+    events: list[Event] = []
+    mine = run_id is None
+    for event in EventReader(run_dir).read():
+        if event.event == "start" and run_id is not None:
+            mine = event.fields.get("run_id") == run_id
+        if mine:
+            events.append(event)
+    return events

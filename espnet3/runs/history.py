@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from espnet3.parallel.engine.events import DONE, FAILED, PLANNING, STOPPED
+from espnet3.parallel.engine.pace import Pace
 from espnet3.runs.events import Event
 from espnet3.runs.views import WorkerView
 
@@ -22,13 +23,13 @@ class History:
         state: the last state that was told.
         reason: why.
         since: since when.
+        ended: when the driver ended; what is told later others have done.
         work_began: time of the first lease.
         work_last: time of the last report about one.
         last: time of the last event; None if there was none.
         workers: by name.
         leases: number -> worker that has it.
-        done: positions done since the start.
-        audio: seconds of audio in them.
+        pace: of the work since the start.
     """
 
     epoch: int = 0
@@ -37,13 +38,13 @@ class History:
     state: str = PLANNING
     reason: str = ""
     since: float | None = None
+    ended: float | None = None
     work_began: float | None = None
     work_last: float | None = None
     last: float | None = None
     workers: dict[str, WorkerView] = field(default_factory=dict)
     leases: dict[int, str] = field(default_factory=dict)
-    done: int = 0
-    audio: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     @classmethod
     def of(cls, start: Event) -> Self:
@@ -63,6 +64,8 @@ class History:
             case "state":
                 self.state, self.reason = str(said["state"]), str(said.get("reason", ""))
                 self.since = event.time
+                if self.state in ENDS and self.ended is None:
+                    self.ended = event.time
             case "worker_up":
                 self._know(event, host=str(said.get("host", "")), pid=int(said.get("pid", 0)))
             case "env_built":
@@ -73,12 +76,12 @@ class History:
                     self.work_began = event.time
                 lease = {"first": int(said["first"]), "stop": int(said["stop"])}
                 self.leases[int(said["lease"])] = str(said["worker"])
+                self.pace.dealt(int(said["lease"]), event.time)
                 self._know(event, state="working", **lease)
             case "reported":
                 self._count(event, said)
             case "lost":
-                self.leases.pop(int(said["lease"]), None)
-                self.done += int(said.get("done", 0))
+                self._settle(event, said)
             case "worker_lost":
                 self._know(event, state="lost", why=str(said.get("why", "")), first=None, stop=None)
             case "worker_useless":
@@ -87,11 +90,8 @@ class History:
                 self._know(event, state="left", first=None, stop=None)
 
     def _count(self, event: Event, said: Mapping[str, Any]) -> None:
-        self.leases.pop(int(said["lease"]), None)
-        self.work_last = event.time
+        self._settle(event, said)
         done, seconds = int(said.get("done", 0)), float(said.get("seconds", 0.0))
-        self.done += done
-        self.audio += float(said.get("audio", 0.0))
         worker = self.workers.get(str(said["worker"]), WorkerView(""))
         self._know(
             event,
@@ -102,6 +102,12 @@ class History:
             forward_seconds=worker.forward_seconds + seconds,
             n_failed=worker.n_failed + ("failed" in said),
         )
+
+    def _settle(self, event: Event, said: Mapping[str, Any]) -> None:
+        lease, done = int(said["lease"]), int(said.get("done", 0))
+        self.leases.pop(lease, None)
+        self.work_last = event.time
+        self.pace.back(lease, event.time, done, float(said.get("audio", 0.0)))
 
     def _know(self, event: Event, **what: Any) -> None:
         name = str(event.fields["worker"])

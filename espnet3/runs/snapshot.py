@@ -10,7 +10,7 @@ from typing import Any
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.durations import read_durations
 from espnet3.parallel.engine.events import DONE, FAILED, PLANNING, RUNNING, STOPPED
-from espnet3.parallel.engine.ledger import find_epochs, read_coverage
+from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.marker import marker_path, read_in_flight
 from espnet3.runs.events import EventReader
@@ -63,7 +63,7 @@ class RunReader:
             else:
                 self._history.take(event)
         coverage = read_coverage(run_dir, manifest.run_id)
-        history = self._of_this(manifest.run_id, max(find_epochs(run_dir), default=0))
+        history = self._of_this(manifest.run_id)
         state, reason = _state(coverage, history, manifest.positions, owner, dead)
         durations = read_durations(run_dir)
         seen = Snapshot(
@@ -94,15 +94,10 @@ class RunReader:
             raise FileNotFoundError(f"no run in {self.run_dir} (there is no manifest.json)")
         return Snapshot(self.run_dir, time.time(), DEAD if dead else PLANNING, dead, owner=owner)
 
-    def _of_this(self, run_id: str, newest: int) -> History:
-        """The history, if it is of this run and its last start; else one of which nothing is known.
-
-        Former versions wrote no log; the newest start may not have come to its first line.
-        """
-        history = self._history
-        if history.start.get("run_id") == run_id and history.epoch == newest:
-            return history
-        return History(epoch=newest)
+    def _of_this(self, run_id: str) -> History:
+        """The history, if it is of this run; else, as former versions wrote none, an empty one."""
+        mine = self._history.start.get("run_id") == run_id
+        return self._history if mine else History()
 
 
 def _state(
@@ -143,7 +138,7 @@ def _of_start(history: History, manifest: Manifest) -> dict[str, Any]:
         "versions": dict(start.get("versions", {})),
         "began": history.began,
         "work_began": history.work_began,
-        "ended": history.since if history.state in ENDS else None,
+        "ended": history.ended,
         "last_event": history.last,
     }
 
@@ -169,17 +164,17 @@ def _audio(coverage: Coverage, durations: "array[float] | None", n_items: int) -
 
 def _with_rates(seen: Snapshot, history: History) -> Snapshot:
     rtf = seen.forward_seconds / seen.audio_done if seen.audio_done else None
-    if not history.done or history.work_began is None or history.work_last is None:
+    pace = history.pace
+    if not pace.done or history.work_began is None or history.work_last is None:
         return replace(seen, rtf=rtf)
     # By the clock of the driver alone: this host's may be another.
     took = max(history.work_last - history.work_began, 1e-3)
-    rate, audio_rate = history.done / took, (history.audio / took) or None
     eta = None
     if seen.is_live:
-        eta = seen.left / rate
-        if audio_rate and seen.audio is not None and seen.audio_done is not None:
-            # Long items come first, so that items are counted too low at the beginning.
-            eta = max(0.0, seen.audio - seen.audio_done) / audio_rate
+        audio = max(0.0, (seen.audio or 0.0) - (seen.audio_done or 0.0))
+        now = max(seen.time, history.last or 0.0)
+        eta = pace.left(seen.left, audio, now, pace.n_out)
+    rate, audio_rate = pace.done / took, (pace.audio / took) or None
     return replace(seen, rtf=rtf, rate=rate, audio_rate=audio_rate, eta=eta)
 
 

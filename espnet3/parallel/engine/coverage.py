@@ -62,6 +62,7 @@ class Coverage:
         kills: (first, stop) of a unit -> how many workers died while it was in flight.
         split: positions that were not done in the unit that the plan gives them.
         sealed: whether a merge of this coverage was completed.
+        cleaned: after that the shards were removed, and what the merge made was kept: these names.
     """
 
     accepted: PositionSet = field(default_factory=PositionSet)
@@ -70,6 +71,7 @@ class Coverage:
     kills: Counter[tuple[int, int]] = field(default_factory=Counter)
     split: PositionSet = field(default_factory=PositionSet)
     sealed: bool = False
+    cleaned: tuple[str, ...] | None = None
     _failed_at: PositionSet = field(default_factory=PositionSet)
 
     def apply(self, entry: Mapping[str, Any]) -> None:
@@ -78,7 +80,7 @@ class Coverage:
         Raises:
             LedgerError: if the entry would overlap what is accepted or failed already.
         """
-        self.sealed = entry["kind"] == "merged"
+        self.sealed = entry["kind"] in ("merged", "cleaned")
         match entry["kind"]:
             case "shard":
                 self._accept(_shard_of(entry))
@@ -94,12 +96,16 @@ class Coverage:
                 for position in entry["positions"]:
                     self.failed.pop(position, None)
                     self._failed_at.remove(position, position + 1)
+                    if entry.get("anew"):
+                        self.kills.pop((position, position + 1), None)
             case "killed":
                 self.kills[entry["first"], entry["last"] + 1] += 1
             case "split":
                 self.split.add(entry["first"], entry["last"] + 1)
             case "merged":
                 pass
+            case "cleaned":
+                self.cleaned = tuple(entry["kept"])
             case other:
                 raise LedgerError(f"unknown ledger entry {other!r}; written by a newer version?")
 

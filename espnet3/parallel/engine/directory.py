@@ -169,6 +169,8 @@ def check_shards(run: OpenRun) -> list[Path]:
 
 def _drop_missing(run_dir: Path, run_id: str, ledger: Ledger) -> list[str]:
     """Take back what the ledger says of shards that are not there any more; give their names."""
+    if ledger.coverage.cleaned is not None:
+        return []
     accepted = ledger.coverage.shards_in_order()
 
     def is_there(shard: Shard) -> bool:
@@ -194,3 +196,18 @@ def _retry_failed(run_dir: Path, ledger: Ledger, max_kills: int) -> None:
     if again:
         ledger.append({"kind": "retry", "positions": again})
         logger.info("%s: retrying %d items that failed before", run_dir.name, len(again))
+
+
+def check_kept(run: OpenRun) -> None:
+    """Make sure that what was merged is there, in a run whose shards were removed.
+
+    Raises:
+        RunStopped: if some of it is gone.
+    """
+    kept = run.ledger.coverage.cleaned or ()
+    gone = [name for name in kept if not (run.run_dir / name).exists()]
+    if gone:
+        raise RunStopped(
+            f"{run.run_dir / gone[0]} is gone, and the shards that it was merged from were removed "
+            "by `espnet3 clean`. Put it back, or do all items again with `run: {resume: false}`."
+        )

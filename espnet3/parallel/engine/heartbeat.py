@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 
 from espnet3.parallel.engine.owner import BEAT_AT, encode_beat
 
@@ -24,9 +25,11 @@ class Heartbeat:
     Args:
         fd: the owner's open lock file. Whatever takes that file's name later is never written to.
         path: its name, for messages.
+        after: called by the thread after each beat.
     """
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str, after: Callable[[], object] = lambda: None) -> None:
+        self._after = after
         self._path = path
         self._fd = os.dup(fd)  # the thread's own, so that it can be left to itself
         self._beat = 0
@@ -47,6 +50,7 @@ class Heartbeat:
             pause = min(FIRST_BEAT, BEAT)
             while not self._stopped.wait(pause):
                 self._write()
+                self._after()
                 pause = BEAT
         finally:
             os.close(self._fd)

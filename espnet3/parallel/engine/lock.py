@@ -33,6 +33,7 @@ from espnet3.parallel.engine.owner import (
     who,
     without_beat,
 )
+from espnet3.parallel.engine.stop_request import heed_request, remove_request
 from espnet3.parallel.engine.watch import GRACE, Watch
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ class OwnerLock:
         self._fd = fd
         self._path = path
         self._pid = os.getpid()
-        self._heartbeat = Heartbeat(fd, str(path))
+        remove_request(path.parent)  # it was for whoever had the run before
+        self._heartbeat = Heartbeat(fd, str(path), lambda: heed_request(path.parent, owner))
 
     @classmethod
     def acquire(cls, run_dir: Path, overwrite: bool = False) -> Self:

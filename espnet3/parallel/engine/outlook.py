@@ -99,7 +99,7 @@ def _apply_what_a_start_does(
     for offer in offers(run_dir, manifest, coverage):
         for entry in shard_entries(offer, plan):
             coverage.apply(entry)
-    for shard in coverage.shards_in_order():
+    for shard in coverage.shards_in_order() if coverage.cleaned is None else ():
         if not shards.holds(run_dir / shard.name, shard, manifest.run_id):
             coverage.apply({"kind": "dropped", "first": shard.first, "last": shard.last})
 

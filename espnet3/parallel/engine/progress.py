@@ -1,56 +1,79 @@
-"""A line now and then about how far a run is."""
+"""How far a run is, in a line that is true: nothing is claimed before it was measured."""
 
-SAY_EVERY = 30.0  # seconds
+from dataclasses import dataclass
+
+SAY_EVERY = 30.0  # seconds between two lines where they are logged
 
 
-class Progress:
-    """Makes the lines; nothing is claimed before it was measured.
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is at one moment.
 
-    Args:
+    Attributes:
         goal: positions to do.
-        done: positions that were done before this start.
-        now: the time, in seconds of some clock.
-        audio: seconds of audio in what is to be done from now on; 0 if unknown.
+        done: positions that are done, those of former starts included.
+        failed: positions that failed.
+        at: the moment, in seconds of the run's clock.
+        took: seconds since the first lease.
+        new: positions that were done since then.
+        audio: seconds of audio to do since then; 0 if unknown.
+        heard: seconds of audio done since then.
+        worked: seconds in `forward` for that.
+        left: seconds until all is done; None before that can be told.
+        workers: that are there; None where the driver does the work itself.
+        wanted: workers that there are to be.
+        lost: workers that died.
     """
 
-    def __init__(self, goal: int, done: int, now: float, audio: float = 0.0) -> None:
-        self._goal = goal
-        self._done_before = done
-        self._audio = audio
-        self._began = self._said = now
+    goal: int
+    done: int
+    failed: int
+    at: float
+    took: float
+    new: int
+    audio: float = 0.0
+    heard: float = 0.0
+    worked: float = 0.0
+    left: float | None = None
+    workers: int | None = None
+    wanted: int = 0
+    lost: int = 0
 
-    def is_due(self, now: float) -> bool:
-        """Whether the last line is old enough for another one."""
-        return now - self._said >= SAY_EVERY
 
-    def line(
-        self, done: int, failed: int, now: float, heard: float = 0.0, ahead: float = 0.0
-    ) -> str:
-        """What to say now.
+def line(s: Standing, now: float, in_hand: int = 0) -> str:
+    """What to say of a standing.
 
-        Args:
-            done: positions done, those of former starts included.
-            failed: positions that failed.
-            now: the time, by the same clock.
-            heard: seconds of audio done since the beginning of this start.
-            ahead: seconds of audio in what is neither done nor failed.
-        """
-        self._said = now
-        took = now - self._began
-        rate = (done - self._done_before) / took
-        text = f"{done} of {self._goal} items done ({100 * done / self._goal:.0f} %)"
-        if failed:
-            text += f", {failed} failed"
-        if rate > 0:
-            text += f", {rate:.3g} items/s"
-            left = (self._goal - done - failed) / rate
-            if heard:
-                # Long items come first, so that items are counted too low at the beginning.
-                left = ahead * took / heard
-                text += f", {duration(heard)} of {duration(self._audio)} of audio"
-                text += f" at {heard / took:.3g} times real time"
-            text += f", about {duration(max(0.0, left))} left"
-        return text
+    Args:
+        s: the standing.
+        now: the time, by the run's clock.
+        in_hand: positions that are done since, and not committed yet.
+    """
+    done = min(s.goal, s.done + in_hand)
+    parts = [f"{done} of {s.goal} items done ({100 * done / max(1, s.goal):.0f} %)"]
+    if s.failed:
+        parts.append(f"{s.failed} failed")
+    took = max(s.took, 1e-9)
+    if s.new:
+        parts.append(f"{s.new / took:.3g} items/s")
+    if s.audio:
+        parts.append(f"{duration(s.heard)} of {duration(s.audio)} of audio")
+        if s.heard:
+            parts[-1] += f" at {s.heard / took:.3g} times real time (RTF {s.worked / s.heard:.3g})"
+    if s.done + s.failed < s.goal:
+        if s.left is None:
+            parts.append("time left: measuring")
+        else:
+            parts.append(f"about {duration(max(0.0, s.left - (now - s.at)))} left")
+    if s.workers is not None:
+        parts.append(workers(s.workers, s.wanted, s.lost))
+    return ", ".join(parts)
+
+
+def workers(there: int, wanted: int, lost: int) -> str:
+    """How many workers there are, of how many, and how many died: `3 of 4 workers (1 lost)`."""
+    many = max(there, wanted) != 1
+    text = f"{there} of {wanted} worker" if there < wanted else f"{there} worker"
+    return f"{text}{'s' * many}" + (f" ({lost} lost)" if lost else "")
 
 
 def audio_pace(audio: float, worked: float) -> str:

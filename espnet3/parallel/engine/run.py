@@ -15,13 +15,15 @@ from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.lengths import Lengths
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
-from espnet3.parallel.engine.progress import Progress, audio_pace
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.shards import ShardNaming, read_done, shard_name
+from espnet3.parallel.engine.tally import Tally
 from espnet3.parallel.engine.troubles import Troubles
 from espnet3.parallel.wording import printable
 
 logger = logging.getLogger(__name__)
+
+SUM_EVERY = 0.5  # seconds between two times that the audio that is left is summed up
 
 
 class Run:
@@ -56,10 +58,11 @@ class Run:
         self._clock = clock
         self.name_of = name_of
         self._began: float | None = None
-        self._progress: Progress | None = None
-        self._seconds, self._counted = 0.0, 0  # in `forward` and positions, accepted in this epoch
+        self.tally = Tally(plan.goal, workers)
+        """Of the work since this start."""
+        self._audio_left: tuple[float, float] | None = None
+        """Seconds of audio that are left, and when that was summed up."""
         self._lengths = None if durations is None else Lengths(durations)
-        self._heard = 0.0  # seconds of audio, accepted in this epoch
         self._dealer = Dealer(
             plan,
             self.coverage.remaining(plan.goal),
@@ -109,12 +112,12 @@ class Run:
             return None
         if self._began is None:
             self._began = self._clock()
-            self._progress = Progress(
-                self.plan.goal, self._n_done(), self._began, audio=self.audio_left
-            )
-        elapsed = self._clock() - self._began
-        lease = self._dealer.deal(elapsed, self._seconds / max(1, self._counted))
+            self.tally.begin(self._began, self._n_done(), self.audio_left)
+            self._say_how_far()
+        now = self._clock()
+        lease = self._dealer.deal(now - self._began, self.tally.seconds_per_position)
         if lease is not None:
+            self.tally.pace.dealt(lease.number, now)
             dealt(self.events, lease, worker)
         return lease
 
@@ -130,6 +133,7 @@ class Run:
             return
         if report.failure or report.fatal:  # a newer owner may be why
             self._ledger.check_owner()
+        self._count(lease, report.shard)
         if report.shard:
             self._accept(report.shard)
         if report.redo:
@@ -161,6 +165,7 @@ class Run:
         name = shard_name(self.naming.shard_id(lease.first, lease.number))
         committed = read_done(self.run_dir / name, self.run_id)
         lost(self.events, lease, in_flight, death, committed)
+        self._count(lease, committed)
         if committed:
             self._accept(committed)
             self._return_rest(lease, committed.stop)
@@ -214,7 +219,7 @@ class Run:
     @property
     def pace(self) -> str:
         """The audio that was done in this epoch, in words; "" where the data knows no durations."""
-        return audio_pace(self._heard, self._seconds) if self._heard else ""
+        return self.tally.audio_pace
 
     def stop(self, reason: str) -> None:
         """Hand out no more leases; the first reason given stays."""
@@ -249,22 +254,26 @@ class Run:
     def _accept(self, shard: Shard) -> None:
         self._ledger.append(*shard_entries(shard, self.plan))
         self._troubles.success()
-        self._seconds += shard.forward_seconds
-        self._counted += shard.stop - shard.first
-        if self._lengths is not None:
-            self._heard += self._lengths.of(shard.first, shard.stop)
 
     def _n_done(self) -> int:
         return self.plan.goal - self.n_left - self._troubles.n_failed
 
+    def _count(self, lease: Lease, shard: Shard | None) -> None:
+        audio = 0.0
+        if shard is not None and self._lengths is not None:
+            audio = self._lengths.of(shard.first, shard.stop)
+        self.tally.back(lease.number, shard, self._clock(), audio)
+
+    def progress_line(self) -> str:
+        """How far it is, in one line; "" before work began. Any thread may ask."""
+        return self.tally.line(self._clock())
+
     def _say_how_far(self) -> None:
+        """Called at each report, so it must not count anything that grows with workers or items."""
         now = self._clock()
-        # Asked at each report, when counting what is done would take as long as there are workers.
-        if self._progress is not None and self._progress.is_due(now):
-            n_failed = len(self.coverage.failed)
-            done, ahead = self._n_done(), self.audio_left
-            line = self._progress.line(done, n_failed, now, self._heard, ahead)
-            logger.info("%s", line)
+        if self._audio_left is None or now - self._audio_left[1] >= SUM_EVERY:
+            self._audio_left = self.audio_left, now
+        self.tally.stand(now, self._troubles.n_failed, self._audio_left[0])
 
     def _halve(self, first: int, stop: int) -> None:
         """Deal [first, stop) again as two shards, until the unit that breaks them stands alone."""

@@ -29,6 +29,7 @@ from espnet3.parallel.executors.hub import (
     Joined,
 )
 from espnet3.parallel.executors.lookout import Lookout
+from espnet3.parallel.executors.roll import Roll
 from espnet3.parallel.executors.worker_state import Worker
 from espnet3.parallel.parallel import in_session
 from espnet3.parallel.signals import Interruption
@@ -68,11 +69,13 @@ class Driver:
     """Gone, but nobody has said yet how they ended."""
     lookout: Lookout = field(init=False)
     headcount: Headcount | None = None
+    roll: Roll = field(init=False)
     env_built: bool = False
     env_failure: messages.EnvFailed | None = None
 
     def __post_init__(self) -> None:
         self.lookout = Lookout(self.run, self.client)
+        self.roll = Roll(self.run)
         if self.watch is not None:
             self.headcount = Headcount(self.run, self.client, self.watch)
 
@@ -126,10 +129,10 @@ class Driver:
                 self.drain()
 
     def _start(self, joined: Joined) -> None:
-        address, name, process = joined.worker, joined.name, f"{joined.name}.{joined.pid}"
+        address, name = joined.worker, joined.name
         if address in self.workers:
             return
-        self.run.events.tell("worker_up", worker=process, host=joined.host, pid=joined.pid)
+        process = self.roll.up(joined)
         task = self.client.submit(
             serve,
             self.job.token,
@@ -152,7 +155,7 @@ class Driver:
             case messages.Hello(name, marker, pid, log) as hello:
                 worker.name, worker.marker, worker.pid, worker.log = name, marker, pid, log
                 worker.doing = ""
-                self._tell_of_its_env(worker, hello)
+                self.roll.has_env(worker, hello)
                 if not self.env_built:
                     self.env_built = True
                     self._say_who_is_given_up(self.workers.values())
@@ -168,19 +171,8 @@ class Driver:
                     self.hub.reply(asked, None)
                     remove_marker(worker.marker)
                     del self.workers[asked.worker]
-                    self.run.events.tell("worker_left", worker=worker.process)
+                    self.roll.left(worker)
         self._feed()
-
-    def _tell_of_its_env(self, worker: Worker, hello: messages.Hello) -> None:
-        self.run.events.tell(
-            "env_built",
-            worker=worker.process,
-            host=hello.host,
-            pid=hello.pid,
-            job=hello.job or None,
-            seconds=hello.env_seconds,
-            log=hello.log or None,
-        )
 
     def _feed(self) -> None:
         """Give leases to those who wait; what came back may be enough for several."""
@@ -203,6 +195,7 @@ class Driver:
         if worker is None:
             return
         worker.gone_at = time.monotonic()
+        self.roll.gone()
         if worker.useless or worker.status is not None:
             self._bury(worker)
         else:
@@ -218,11 +211,10 @@ class Driver:
                 return
 
     def _bury(self, worker: Worker) -> None:
+        self.roll.lost(worker)
         if worker.lease is None:
             if not worker.useless and worker.ended_at is None:
                 self.run.lost_idle(worker.death)
-            why = worker.death.how or worker.useless
-            self.run.events.tell("worker_lost", worker=worker.process, why=why or None)
         else:
             in_flight = None
             # A nanny that is silent went down with its job: for no item's fault.
@@ -231,7 +223,6 @@ class Driver:
             if worker.ended_at is None:  # else it is told already
                 how = worker.death.how or "died"
                 logger.warning("worker %s %s with %s in hand", worker.name, how, worker.lease.told)
-            self.run.events.tell("worker_lost", worker=worker.process, why=worker.death.how or None)
             self.run.lost(worker.lease, in_flight, worker.death)
         if worker.marker:
             remove_marker(worker.marker)
@@ -259,7 +250,7 @@ class Driver:
     def _give_up(self, worker: Worker, why: str) -> None:
         """Do without a worker whose process lives; the others go on while there are any."""
         worker.useless, worker.waiting = why, None
-        self.run.events.tell("worker_useless", worker=worker.process, why=why)
+        self.roll.useless(worker, why)
         if worker.lease is not None:
             lease, worker.lease = worker.lease, None
             self.run.lost(lease, None, replace(worker.death, how="its task ended"))

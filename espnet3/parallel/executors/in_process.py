@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from espnet3.errors import ConfigError, EnvBuildError
@@ -47,8 +48,11 @@ def run_in_process(
             lease = run.deal(DRIVER)
             if lease is None:  # nothing is out with anybody, so nothing can come back
                 break
-            run.events.flush()  # so that others see what is in hand, also if it kills this process
-            run.report(worker.run(lease, items[lease.first : lease.stop]))
+            run.events.flush()
+            run.tally.in_hand = partial(worker.n_done_of, lease)
+            report = worker.run(lease, items[lease.first : lease.stop])
+            run.tally.in_hand = None
+            run.report(report)
             run.flush()
             if interruption.signal is not None:
                 run.stop(interruption.reason)

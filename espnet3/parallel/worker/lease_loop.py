@@ -97,6 +97,10 @@ class LeaseWorker:
         finally:
             self._marker.end_lease()
 
+    def n_done_of(self, lease: Lease) -> int:
+        """How many positions of the lease in hand are done; another thread may ask."""
+        return max(0, self._marker.cells[0] - 1 - lease.first)
+
     def close(self) -> None:
         """Take the marker away, now that no death of this worker matters any more."""
         self._marker.remove()
