@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from espnet3.commands.runs_below import DIRECTORY, runs_below, told
+from espnet3.commands.runs_below import DIRECTORY, runs_below
 
 if TYPE_CHECKING:
-    from espnet3.runs import Snapshot
+    from espnet3.runs import RunReader, Snapshot
 
 DISK_EVERY = 60.0  # seconds between two counts of files, while watching
 
@@ -37,22 +38,39 @@ def command(directory: Path, watch: bool, every: float, as_json: bool, n_workers
         disk = not counted or time.monotonic() - counted > DISK_EVERY
         if disk:
             counted = time.monotonic()
-        with told():
-            seen = [reader.look(disk=disk) for reader in readers]
-        _show(seen, as_json, n_workers, clear=watch)
-        if not (watch and any(each.is_live for each in seen)):
-            return
+        seen = [_look(reader, disk) for reader in readers]
+        if watch and not as_json:
+            click.clear()  # of a terminal alone
+        for each in seen:
+            click.echo(_told(each, as_json, n_workers))
+        if not (watch and any(not isinstance(each, _Unreadable) and each.is_live for each in seen)):
+            break
         time.sleep(every)
+    if any(isinstance(each, _Unreadable) for each in seen):
+        raise click.exceptions.Exit(1)
 
 
-def _show(seen: list[Snapshot], as_json: bool, n_workers: int, clear: bool) -> None:
+@dataclass(frozen=True)
+class _Unreadable:
+    """A run that cannot be looked at, and why; the others can."""
+
+    run_dir: Path
+    error: str
+
+
+def _look(reader: RunReader, disk: bool) -> Snapshot | _Unreadable:
+    from espnet3.errors import ESPnet3Error
+
+    try:
+        return reader.look(disk=disk)
+    except (ESPnet3Error, OSError) as error:
+        return _Unreadable(reader.run_dir, str(error))
+
+
+def _told(seen: Snapshot | _Unreadable, as_json: bool, n_workers: int) -> str:
     from espnet3.runs import describe
 
-    if as_json:
-        for each in seen:
-            click.echo(json.dumps(each.as_dict(), default=str))
-        return
-    text = "\n".join(describe(each, n_workers) for each in seen)
-    if clear:
-        click.clear()  # of a terminal alone
-    click.echo(text)
+    if isinstance(seen, _Unreadable):
+        told = {"run_dir": str(seen.run_dir), "error": seen.error}
+        return json.dumps(told) if as_json else f"{seen.run_dir}: {seen.error}"
+    return json.dumps(seen.as_dict(), default=str) if as_json else describe(seen, n_workers)

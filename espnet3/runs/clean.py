@@ -6,13 +6,17 @@ import shutil
 from pathlib import Path
 
 from espnet3.errors import DataError
+from espnet3.parallel.engine.begin import PREVIOUS
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.durations import DURATIONS
 from espnet3.parallel.engine.events import DONE, EVENTS
+from espnet3.parallel.engine.manifest import CONFIG, PREVIOUS_CONFIG
 from espnet3.parallel.engine.shards import PREFIX
+from espnet3.parallel.engine.stop_request import STOP
 from espnet3.runs.own import coverage_of, own_for_a_moment
 
-_ENGINE = {"manifest.json", "config.yaml", "failures.jsonl", "lock", "logs", EVENTS, DURATIONS}
+_ENGINE = {"manifest.json", CONFIG, PREVIOUS_CONFIG, PREVIOUS, "failures.jsonl", "lock", "logs"}
+_ENGINE |= {EVENTS, DURATIONS, STOP}
 _LEDGER = re.compile(r"ledger\.\d+\.jsonl")
 _IN_A_SHARD = re.compile(rb"split\.1\d{10,}/")
 _TEXT = 1 << 20  # bytes at the beginning of a file that are searched for paths

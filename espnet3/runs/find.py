@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-_OWN = ("split.", "logs", ".")
+_OF_A_RUN = ("manifest.json", "ledger.1.jsonl")
 DEEPEST = 4  # levels below the directory that is given
 
 
@@ -25,19 +25,17 @@ def find_runs(directory: str | os.PathLike[str]) -> list[Path]:
 
 
 def _search(directory: Path, levels: int, found: list[Path]) -> None:
-    names = []
+    below = []
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name in ("manifest.json", "ledger.1.jsonl") and entry.is_file():
-                    found.append(directory)
-                elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith(_OWN):
-                    names.append(entry.name)
+                if entry.name in _OF_A_RUN:
+                    found.append(directory)  # what is below a run belongs to it
+                    return
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    below.append(entry.name)
     except OSError:  # not for us to read
         return
-    if directory in found:
-        while found.count(directory) > 1:
-            found.remove(directory)
     if levels:
-        for name in names:
+        for name in below:
             _search(directory / name, levels - 1, found)

@@ -116,7 +116,7 @@ def _slowest(seen: Snapshot) -> list[str]:
         audio = f" for {duration(item.audio)} of audio" if item.audio else ""
         last = f"-{item.stop - 1}" if item.stop > item.first + 1 else ""
         where = f"position {item.first}{last}"
-        lines.append(f"    {printable(item.utterance)} ({where}): {duration(item.seconds)}{audio}")
+        lines.append(f"    {printable(item.utterance)} ({where}): {item.seconds:.3g} s{audio}")
     return lines
 
 
