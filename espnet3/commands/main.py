@@ -8,7 +8,7 @@ import click
 
 import espnet3
 
-COMMANDS = ("clean", "logs", "migrate", "plan", "retry", "status", "stop")
+COMMANDS = ("clean", "logs", "migrate", "plan", "report", "retry", "status", "stop")
 """Modules of this package. Each has a `command`, and imports what is slow in its function."""
 
 

@@ -12,7 +12,7 @@ def summary_table(results: Mapping[str, Any]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    header, rows = _cells(results)
+    header, rows = table_cells(results)
     table = Table()
     for number, title in enumerate(header):
         table.add_column(title, justify="right" if number else "left", no_wrap=True)
@@ -24,21 +24,25 @@ def summary_table(results: Mapping[str, Any]) -> str:
     )
     console.print(table)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
-    return "\n".join([*lines, *_notes(results)])
+    return "\n".join([*lines, *remarks(results)])
 
 
 def summary_markdown(results: Mapping[str, Any]) -> str:
     """Return the same table and notes as a Markdown document."""
-    header, rows = _cells(results)
+    header, rows = table_cells(results)
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
     ruler = ["---", *["---:"] * (len(header) - 1)]
     table = [f"| {' | '.join(row)} |" for row in [escaped[0], ruler, *escaped[1:]]]
-    notes = [f"- {note}" for note in _notes(results)]
+    notes = [f"- {note}" for note in remarks(results)]
     return "\n".join(["# Results", "", *table, "", *notes, ""])
 
 
-def _cells(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return the header, and one row per test set with the total below several."""
+def table_cells(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the header, and one row per test set with the total below several.
+
+    Args:
+        results: what `measure` returned, or wrote to ``metrics.json``.
+    """
     summary = results["summary"]
     figures = list(summary["test_sets"].values())
     labels = list(summary["test_sets"])
@@ -76,7 +80,8 @@ def _metric_columns(values: list[Mapping[str, Any]]) -> list[tuple[str, list[str
     return columns
 
 
-def _notes(results: Mapping[str, Any]) -> list[str]:
+def remarks(results: Mapping[str, Any]) -> list[str]:
+    """Return a sentence per test set about what was left out or is missing."""
     summary = results["summary"]
     notes = []
     for name, one in summary["test_sets"].items():
