@@ -48,4 +48,4 @@ def text_of(made: dict) -> str:
 
 
 if __name__ == "__main__":
-    print(text_of(tables(Path(sys.argv[1]))), end="")
+    sys.stdout.write(text_of(tables(Path(sys.argv[1]))))
