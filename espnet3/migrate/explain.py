@@ -104,14 +104,14 @@ _MEANINGS |= {
         ("train_set", "valid_set"),
         (
             "write dataset.train and dataset.valid of conf/training.yaml",
-            "they named directories below data/ and dump/. Here entries name data sets, whose class "
-            "is that of dataset/, and collect_stats reads both.",
+            "they named directories below data/ and dump/. Here entries name data sets, whose "
+            "class is that of dataset/, and collect_stats reads both.",
         ),
     ),
     "inference_config": (
         "write its keys under model: of conf/inference.yaml: `espnet3 migrate <recipe>` does",
-        "it was read by the decoding command, whose options were the model's and its own. Here they "
-        "are arguments of the class that model._target_ names, and of nothing else.",
+        "it was read by the decoding command, whose options were the model's and its own. Here "
+        "they are arguments of the class that model._target_ names, and of nothing else.",
     ),
     "inference_args": (
         "write its options under model: of conf/inference.yaml, or a file laid over it",
@@ -144,8 +144,8 @@ _MEANINGS |= {
         ("audio_format", "fs", "min_wav_duration", "max_wav_duration"),
         (
             "write format_audio and its filters into build of dataset/builder.py",
-            "stages 3 and 4 did it for each data set, by nj jobs. Here it is a step of the builder, "
-            "on the same workers as all else, and only what is missing is made again.",
+            "stages 3 and 4 did it for each data set, by nj jobs. Here it is a step of the "
+            "builder, on the same workers as all else, and only what is missing is made again.",
         ),
     ),
 }

@@ -50,7 +50,7 @@ class Migration:
         chosen: The value of ``cmd_backend``; "" if there is none.
         decisions: Per file, key and what a person must decide.
         findings: What became of each setting.
-        preparation: What became of `local/data.sh`; None if it was not read.
+        preparation: What became of `local/data.sh`; None if there is none.
         runs: What became of `run.sh` and its like.
     """
 
@@ -95,9 +95,11 @@ def migrate(recipe: Path) -> Migration:
     done.files |= done.runs.files
     done.about |= done.runs.about
     done.findings += done.runs.findings
-    done.preparation = read_preparation(recipe)
-    done.files |= done.preparation.files
-    done.findings = merged([*done.findings, *done.preparation.findings])
+    if (preparation := read_preparation(recipe)) is not None:
+        done.preparation = preparation
+        done.files |= preparation.files
+        done.findings += preparation.findings
+    done.findings = merged(done.findings)
     return done
 
 

@@ -93,7 +93,7 @@ def _download(done: Downloads, part: Part, step: Step) -> None:
             why = f"`download` takes http and https, and not what {name} does; write it yourself"
             done.todo.append(Todo(step.place, step.text, why))
         return
-    options = [word for word in part.words[1:] if word is not None and word.startswith("-")]
+    options = [word for word in part.written if word.startswith("-")]
     curl_only = name == "curl" and any(_CURL_NOT_PLAIN.fullmatch(word) for word in options)
     if curl_only or any(_NOT_PLAIN.fullmatch(word) for word in options):
         why = "it sends more than an address (a user, header, form or list); write it yourself"

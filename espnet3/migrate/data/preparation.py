@@ -20,6 +20,7 @@ from espnet3.skeleton.recipe import RUN_PY, create_dataset_config, dataset_init
 
 BUILDER = "dataset/builder.py"
 CONFIG = "conf/training.yaml"
+RUN = "run.sh"
 _CONFIG_ABOUT = (
     "For the create_dataset stage; settings of training have no place here yet. The data sets of "
     "other stages are named in their own configs."
@@ -49,12 +50,17 @@ class Preparation:
     findings: list[Finding] = field(default_factory=list)
 
 
-def read_preparation(recipe: Path) -> Preparation:
+def read_preparation(recipe: Path) -> Preparation | None:
     """Read the scripts of a recipe that make its data.
 
     Args:
         recipe: the recipe's directory.
+
+    Returns:
+        What became of them; None if it has neither ``local/data.sh`` nor ``run.sh``.
     """
+    if not any((recipe / name).exists() for name in (SCRIPT, RUN)):
+        return None
     steps = read_data_steps(recipe)
     read_scripts(recipe, scripts_of(steps), steps)
     done = Preparation(steps, find_downloads(steps.seen))
@@ -76,7 +82,7 @@ def read_preparation(recipe: Path) -> Preparation:
 def _data_sets(recipe: Path, done: Preparation) -> dict[str, list[str]]:
     """The names of data sets, as far as ``run.sh`` says them."""
     found: dict[str, list[str]] = {}
-    parts = [part for seen in walk(recipe, "run.sh").seen for part in seen.parts]
+    parts = [part for seen in walk(recipe, RUN).seen for part in seen.parts]
     for role, option in _ROLES.items():
         values = [
             value or "" for part in parts for name, value in pairwise(part.words) if name == option
@@ -87,7 +93,7 @@ def _data_sets(recipe: Path, done: Preparation) -> dict[str, list[str]]:
     if not found:
         ask = f"name them under `dataset:` of {CONFIG}, where `test` is a placeholder"
         why = "--train_set, --valid_set and --test_sets are not certain there"
-        place = Place("run.sh")
+        place = Place(RUN)
         done.findings.append(Finding("data sets", place, Fate.UNMAPPED, why, ask, (CONFIG,)))
         found["test"] = ["test"]
     return found

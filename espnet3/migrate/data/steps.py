@@ -102,6 +102,8 @@ def _step(seen: Seen) -> Step:
 
 
 def _loop(seen: Seen) -> tuple[Kind, str]:
+    if seen.text.startswith("for (("):
+        return Kind.LOOP, REPLACED_BY[Kind.LOOP]
     if "read" in seen.text.split() or _FILES_LOOP.search(seen.text):
         return Kind.PER_FILE, REPLACED_BY[Kind.PER_FILE]
     if seen.text.startswith(("for", "select")):

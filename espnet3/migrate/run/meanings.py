@@ -49,7 +49,7 @@ _MEANINGS: tuple[tuple[str, Fate, str, str], ...] = (
     (r"local_data_opts|post_process_local_data_opts|auxiliary_data_tags", Fate.UNMAPPED,
      f"{_PREPARATION}: arguments under `create_dataset:` of conf/training.yaml",
      "which of them your builder takes"),
-    (r"fs|audio_format|feats_type|(min|max)_wav_duration|multi_columns_.*|sample_rate", Fate.UNMAPPED,
+    (r"fs|audio_format|feats_type|(min|max)_wav_duration|multi_columns_.*", Fate.UNMAPPED,
      f"{_PREPARATION}: `format_audio` and the duration filters of espnet3.components.data",
      "write it there"),
     (r"speed_perturb_factors|remove_silence|silence_trim|.*vad.*|sil_.*|n_rirs|noise_type_num",
@@ -63,14 +63,15 @@ _MEANINGS: tuple[tuple[str, Fate, str, str], ...] = (
      Fate.UNMAPPED, "conf/metrics.yaml: scoring is by metric classes", "whether a metric needs it"),
     (r"(lang|src_lang|tgt_lang|src_case|tgt_case|token_case)", Fate.LATER,
      f"a label of the experiment, and {_TRAINING}", ""),
-    (r".*nbpe|.*bpe.*|.*token.*|.*nlsyms.*|.*cleaner|.*g2p|oov|blank|sos_eos|so[sp]|eos|pad|vocab_size"
+    (r".*nbpe|.*bpe.*|.*token.*|.*nlsyms.*|.*cleaner|.*g2p|oov|blank|sos_eos|so[sp]|eos|pad"
      r"|word_vocab_size|reduce_vocab|hugging_face_model_name_or_path|text_classes|multi_token",
      Fate.LATER, f"tokens and text: {_TRAINING}; at inference they are part of the trained model",
      ""),
     (r"(use_|src_|)(lm|word_lm|ngram|src_lm|src_word_lm|src_ngram).*|lm_.*|num_splits_lm|use_.*prompt",
      Fate.LATER, f"language models: {_TRAINING}", ""),
     (r".*(inference|decode|decoding|vocoder|two_pass|k2|nbest|num_paths|use_streaming|use_maskctc"
-     r"|batch_size|download_model|ref_channel|nll_batch|s2t_ctc|output_all).*|ngram_.*", Fate.UNMAPPED,
+     r"|batch_size|download_model|ref_channel|nll_batch|s2t_ctc|output_all).*|ngram_.*",
+     Fate.UNMAPPED,
      "an argument of the model under `model:` of conf/inference.yaml, or nothing",
      "whether the model takes it"),
     (r".*", Fate.LATER, f"the model and its features: {_TRAINING}", ""),

@@ -57,9 +57,6 @@ def migrate_runs(recipe: Path, blocks: Blocks) -> Runs:
             why = "it calls no task script such as ./asr.sh"
             ask = "write conf/inference.yaml yourself"
             done.findings.append(Finding(name, Place(name), Fate.UNMAPPED, why, ask))
-    if not done.read and not done.findings:
-        why = "there is none, so nothing is known of test sets and decoding"
-        done.findings.append(Finding("run.sh", Place("run.sh"), Fate.UNMAPPED, why))
     done.findings += unused(recipe, configs, module)
     return done
 

@@ -83,9 +83,9 @@ def _weights(
     for name in arguments:
         if not re.search(r"train_config$|model_file$|lm_file$", name) or name.startswith("src_"):
             continue
-        if name.startswith("lm_") and "lm_train_config" in arguments[2:]:
-            if not options.is_true("use_lm"):
-                continue
+        beside = name.startswith("lm_") and "lm_train_config" in arguments[2:]
+        if beside and not options.is_true("use_lm"):
+            continue
         why = f"DECIDE: the path; {script} makes it of its experiment's directory"
         option = options.get("inference_lm" if name == "lm_file" else wanted)
         if not name.endswith("train_config") and option is not None and option.value:
