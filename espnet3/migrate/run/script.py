@@ -251,6 +251,8 @@ class _Reader:
             if "=" in one:
                 values = values[1:]
             why = self._why(one, scope.why) if None in values else ""
+            if one.startswith('"') and "[*]}" in one and None not in values:
+                values = (" ".join(value or "" for value in values),)
             words += [Word(one, value, why, place) for value in values]
         names = frozenset(_NAMES.findall(" ".join(written)))
         call = Call(
