@@ -145,8 +145,8 @@ mv a b &
     )
     assert rows(done) == [
         ("local/data.sh:1", "text"), ("local/data.sh:11", "loop over names"),
-        ("local/data.sh:13", "files"), ("local/data.sh:14", "extraction"), ("local/data.sh:16", "text"),
-        ("local/data.sh:17", "text"), ("local/data.sh:16", "text"),
+        ("local/data.sh:13", "files"), ("local/data.sh:14", "extraction"),
+        ("local/data.sh:16", "text"), ("local/data.sh:17", "text"), ("local/data.sh:16", "text"),
         ("local/data.sh:6", "extraction"), ("local/data.sh:9", "download"),
         ("local/data.sh:19", "extraction"), ("local/data.sh:20", "text"),
         ("local/data.sh:23", "files"),
@@ -157,6 +157,16 @@ def test_functions_that_nothing_calls_are_listed_but_not_downloaded_from(recipe)
     done = prepared(recipe, "f() {\n    wget http://h/$1\n}\n")
     assert rows(done) == [("local/data.sh:2", "download")]
     assert done.downloads.targets == []
+
+
+def test_functions_of_one_name_in_two_scripts_are_both_read(recipe):
+    done = prepared(
+        recipe,
+        "f() {\n    sort a\n}\nlocal/get.sh\n",
+        get__sh="f() {\n    wget http://h/$1\n}\nf a.zip\n",
+    )
+    assert rows(done)[1:] == [("local/get.sh:2", "download"), ("local/data.sh:2", "text")]
+    assert [target.path for target in done.downloads.targets] == ["a.zip"]
 
 
 def test_scripts_that_are_called_are_read(recipe):

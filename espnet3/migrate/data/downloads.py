@@ -14,7 +14,7 @@ from espnet3.errors import ConfigError
 from espnet3.migrate.data.kinds import Kind
 from espnet3.migrate.data.steps import Step
 from espnet3.migrate.findings import Place
-from espnet3.migrate.scripts.walk import Part, Seen
+from espnet3.migrate.scripts.met import Part, Seen
 
 _FETCHERS = ("wget", "curl")
 _NAMED_BY = {"wget": ("-O", "--output-document"), "curl": ("-o", "--output")}

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from espnet3.migrate.data.kinds import REPLACED_BY, Kind, kind_of
 from espnet3.migrate.findings import Finding, Place, problem
-from espnet3.migrate.scripts.walk import SETTINGS, Part, Seen, walk
+from espnet3.migrate.scripts.met import Part, Seen
+from espnet3.migrate.scripts.walk import SETTINGS, walk
 
 SCRIPT = "local/data.sh"
 _JOB = re.compile(r"\"?'?JOB=1:")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet3.migrate.findings import Finding, Place, problem
+from espnet3.migrate.findings import Place, problem
 from espnet3.migrate.scripts.conditions import holds
+from espnet3.migrate.scripts.met import Part, Seen, Walk
 from espnet3.migrate.scripts.parser import parse_script
 from espnet3.migrate.scripts.scope import Scope, assigned_in
 from espnet3.migrate.scripts.syntax import (
@@ -20,7 +20,6 @@ from espnet3.migrate.scripts.syntax import (
     Loop,
     Node,
     Pipeline,
-    Redirect,
 )
 from espnet3.migrate.scripts.tokens import Inner, ShellError
 from espnet3.migrate.text_files import read_text
@@ -34,54 +33,6 @@ _SOURCES = (".", "source")
 _SHELLS = ("bash", "sh")
 
 
-@dataclass(frozen=True)
-class Part:
-    """One command of a pipeline.
-
-    Attributes:
-        written: Its words as they stand there, without assignments before it.
-        words: What each word stands for; None for those that are not certain.
-        redirects: Its redirections.
-        why: Why a word is not certain; "" if all are.
-    """
-
-    written: tuple[str, ...]
-    words: tuple[str | None, ...]
-    redirects: tuple[Redirect, ...]
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A command, pipeline or loop that was met.
-
-    Attributes:
-        place: Where.
-        text: As it is written, in one line.
-        parts: Its commands; of a loop those of its condition.
-        loops: The heads of the loops that it stands in.
-        is_loop: Whether it is the head of a loop.
-        taken: Whether a run with the script's own defaults comes here, or may.
-    """
-
-    place: Place
-    text: str
-    parts: tuple[Part, ...]
-    loops: tuple[str, ...] = ()
-    is_loop: bool = False
-    taken: bool = True
-
-
-@dataclass
-class Walk:
-    """What was met, in order; what could not be read; and which files were."""
-
-    seen: list[Seen] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    missing: set[str] = field(default_factory=set)
-
-
 def walk(recipe: Path, name: str) -> Walk:
     """Go through a script of a recipe and those of the recipe that it calls.
 
@@ -91,7 +42,7 @@ def walk(recipe: Path, name: str) -> Walk:
     """
     walker = _Walker(recipe)
     walker.script(name, Scope(), [], Place(name))
-    walker.uncalled()
+    walker.read_uncalled()
     return walker.done
 
 
@@ -102,7 +53,8 @@ class _Walker:
         self.parsed: dict[str, list[Node] | None] = {}
         self.stack: list[str] = []
         self.functions: dict[str, tuple[str, Function]] = {}
-        self.called: set[str] = set()
+        self.defined: dict[tuple[str, int], Function] = {}
+        self.called: set[tuple[str, int]] = set()
         self.loops: list[str] = []
         self.taken = True
         self.n_met = 0
@@ -115,14 +67,16 @@ class _Walker:
             return
         nodes = self._parse(name)
         if nodes is not None and len(self.stack) < _DEEPEST:
+            functions, self.functions = self.functions, {}
             self.stack.append(name)
             self._nodes(nodes, scope)
             self.stack.pop()
+            self.functions = functions
 
-    def uncalled(self) -> None:
-        """Functions that nothing was seen to call are read as well, with nothing known."""
-        for name, (file, function) in list(self.functions.items()):
-            if name not in self.called:
+    def read_uncalled(self) -> None:
+        """Read functions that nothing was seen to call as well, with nothing known."""
+        for (file, line), function in list(self.defined.items()):
+            if (file, line) not in self.called:
                 self.stack = [file]
                 self._nodes(function.body, Scope())
 
@@ -177,7 +131,9 @@ class _Walker:
         elif isinstance(node, Group):
             self._nodes(node.body, scope.copy() if node.alone else scope)
         elif isinstance(node, Function):
-            self.functions[node.name] = (self.stack[-1], node)
+            file = self.stack[-1]
+            self.functions[node.name] = (file, node)
+            self.defined[file, node.line] = node
 
     def _if(self, node: If, scope: Scope) -> None:
         ends: list[Scope] = []
@@ -245,7 +201,7 @@ class _Walker:
         if name not in self.functions:
             return False
         file, function = self.functions[name]
-        self.called.add(name)
+        self.called.add((file, function.line))
         if self.stack.count(file) <= _SAME_FILE and len(self.stack) < _DEEPEST:
             inside = scope.copy()
             inside.set_arguments(words[1:])
