@@ -140,6 +140,8 @@ def _decode_arguments(options: Options, arguments: list[str], block: ModelBlock,
         finding = Finding(option.written, option.place, Fate.UNMAPPED, str(error), ask, (file,))
         block.findings.append(finding)
         return
+    went = f"its options are under model: of {file}"
+    block.findings.append(Finding(option.written, option.place, Fate.MAPPED, went, "", (file,)))
     settings = []
     while parts:
         name, equals, value = parts.pop(0).removeprefix("--").partition("=")
