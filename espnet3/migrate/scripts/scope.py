@@ -135,16 +135,7 @@ class Scope:
             else:
                 value = text_of(right, self.variables)
             if more:
-                before = self.variables[name]
-                if (
-                    isinstance(before, list)
-                    and isinstance(value, list)
-                    or isinstance(before, str)
-                    and isinstance(value, str)
-                ):
-                    value = before + value
-                else:
-                    raise NotUnderstood("an array and a text are joined")
+                value = _joined(self.variables[name], value)
             self.variables[name] = value
         except (NotUnderstood, KeyError):
             self.variables.pop(name, None)
@@ -153,6 +144,14 @@ class Scope:
         n = words[1] if len(words) > 1 else "1"
         known = self._arguments is not None and n is not None and n.isdigit()
         self.set_arguments(self._arguments[int(n or 0) :] if known and self._arguments else None)
+
+
+def _joined(first: Value, second: Value) -> Value:
+    if isinstance(first, list) and isinstance(second, list):
+        return first + second
+    if isinstance(first, str) and isinstance(second, str):
+        return first + second
+    raise NotUnderstood("an array and a text are joined")
 
 
 def assigned_in(nodes: Iterable[Node]) -> set[str]:
