@@ -1,4 +1,4 @@
-"""``espnet3 migrate``: the cluster set-up of an ESPnet2 recipe, carried over."""
+"""``espnet3 migrate``: an ESPnet2 recipe's settings, carried over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command("migrate", short_help="Carry over the cluster set-up of an ESPnet2 recipe.")
+@click.command("migrate", short_help="Carry over the settings of an ESPnet2 recipe.")
 @click.argument("recipe", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -17,7 +17,7 @@ import click
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @click.option("--explain", "word", metavar="WORD", help="Say what replaces a word of ESPnet2.")
 def command(recipe: Path | None, out: Path | None, overwrite: bool, word: str | None) -> None:
-    """Read RECIPE's cmd.sh and scheduler configs, and write parallel: blocks and MIGRATION.md.
+    """Read RECIPE's scripts and configs, and write conf/, dataset/ and MIGRATION.md.
 
     RECIPE is the directory of an ESPnet2 recipe, such as egs2/an4/asr1. Nothing in it is run or
     changed. MIGRATION.md lists each setting, its file and line, where it went, and what you must
@@ -55,5 +55,5 @@ def _migrate(recipe: Path, out: Path, overwrite: bool) -> None:
         if finding.fate in (Fate.PROBLEM, Fate.UNMAPPED):
             click.echo(f"{finding.place}: {finding.setting}: {finding.went_to}")
     n = sum(bool(finding.decide) for finding in done.findings)
-    n += sum(map(len, done.decisions.values()))
+    n += sum(map(len, done.decisions.values())) + sum(map(len, done.runs.decisions.values()))
     click.echo(f"to decide: {n}; see {out / 'MIGRATION.md'}")

@@ -85,6 +85,70 @@ _MEANINGS: dict[str, tuple[str, str]] = {
         "job_extra_directives as the scheduler writes it.",
     ),
 }
+_STAGES = (
+    "write the names of stages: run.py --stages create_dataset infer measure",
+    "stages had numbers, and stage to stop_stage, without what is skipped, were run again each "
+    "time. Here they have names, and a stage that was interrupted goes on where it was; what is "
+    "complete is not done again.",
+)
+_MEANINGS |= {
+    **dict.fromkeys(("stage", "stop_stage", "skip_stages"), _STAGES),
+    **dict.fromkeys(("skip_data_prep", "skip_train", "skip_eval"), _STAGES),
+    "test_sets": (
+        "write dataset.test of conf/inference.yaml, a list with a name for each",
+        "it named directories below dump/. Here each entry has a name, that of its output "
+        "directory, and arguments of the recipe's own Dataset; workers stay up from one test set "
+        "to the next.",
+    ),
+    **dict.fromkeys(
+        ("train_set", "valid_set"),
+        (
+            "write dataset.train and dataset.valid of conf/training.yaml",
+            "they named directories below data/ and dump/. Here entries name data sets, whose "
+            "class is that of dataset/, and collect_stats reads both.",
+        ),
+    ),
+    "inference_config": (
+        "write its keys under model: of conf/inference.yaml: `espnet3 migrate <recipe>` does",
+        "it was read by the decoding command, whose options were the model's and its own. Here "
+        "they are arguments of the class that model._target_ names, and of nothing else.",
+    ),
+    "inference_args": (
+        "write its options under model: of conf/inference.yaml, or a file laid over it",
+        "they won over inference_config, and became part of the output directory's name. Here the "
+        "later file wins, and another name is another exp_tag or inference_dir.",
+    ),
+    "inference_tag": (
+        "write exp_tag or inference_dir of conf/inference.yaml",
+        "the directory was put together from configs and arguments. Here it is "
+        "<exp_dir>/<name of the config>, and a changed config refuses to go on in an old one.",
+    ),
+    "batch_size": (
+        "write batch_size of conf/inference.yaml, only for a model that takes lists",
+        "for decoding it was 1 in nearly all recipes. Here the model then gets lists of inputs and "
+        "returns one dict for each item.",
+    ),
+    "run.sh": (
+        "write conf/inference.yaml and conf/metrics.yaml: `espnet3 migrate <recipe>` does",
+        "it called the task script with its options. Here run.py takes stages and configs.",
+    ),
+    **dict.fromkeys(
+        ("dumpdir", "expdir"),
+        (
+            "write exp_dir of the configs; there is no dump/",
+            "dumpdir held data as the stages wanted it, which dataset/builder.py makes where it "
+            "likes; expdir held experiments, each of which is exp/<exp_tag> here.",
+        ),
+    ),
+    **dict.fromkeys(
+        ("audio_format", "fs", "min_wav_duration", "max_wav_duration"),
+        (
+            "write format_audio and its filters into build of dataset/builder.py",
+            "stages 3 and 4 did it for each data set, by nj jobs. Here it is a step of the "
+            "builder, on the same workers as all else, and only what is missing is made again.",
+        ),
+    ),
+}
 _SAME = {
     "slurm.conf": "queue.conf",
     "pbs.conf": "queue.conf",
@@ -93,6 +157,11 @@ _SAME = {
     "max-jobs-run": "max_jobs_run",
     "JOB=1:nj": "JOB",
     "queue-freegpu.pl": "queue.pl",
+    "num_nodes": "ngpu",
+    "skip_packing": "skip_eval",
+    "test_set": "test_sets",
+    "asr.sh": "run.sh",
+    "decode_config": "inference_config",
 }
 WORDS = tuple(_MEANINGS)
 

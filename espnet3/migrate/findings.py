@@ -12,6 +12,7 @@ class Fate(Enum):
 
     MAPPED = "carried over"
     NEEDLESS = "not needed here"
+    LATER = "for training, which comes later"
     UNUSED = "nothing asks for it"
     UNMAPPED = "not carried over"
     PROBLEM = "could not be read"

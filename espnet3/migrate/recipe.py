@@ -15,6 +15,8 @@ from espnet3.migrate.data.preparation import Preparation, read_preparation
 from espnet3.migrate.findings import Fate, Finding, Place, merged, problem
 from espnet3.migrate.kaldi_command import Command
 from espnet3.migrate.kaldi_conf import BUILT_IN, FILES, Line, parse_conf
+from espnet3.migrate.run.call import Blocks, Runs
+from espnet3.migrate.run.migration import migrate_runs, run_scripts
 from espnet3.migrate.text_files import read_text
 
 ROLES: dict[str, tuple[str, Mapping[str, str], str]] = {
@@ -49,6 +51,7 @@ class Migration:
         decisions: Per file, key and what a person must decide.
         findings: What became of each setting.
         preparation: What became of `local/data.sh`; None if there is none.
+        runs: What became of `run.sh` and its like.
     """
 
     recipe: Path
@@ -58,6 +61,7 @@ class Migration:
     decisions: dict[str, dict[str, str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     preparation: Preparation | None = None
+    runs: Runs = field(default_factory=Runs)
 
     @property
     def unmapped(self) -> list[Finding]:
@@ -66,23 +70,31 @@ class Migration:
 
 
 def migrate(recipe: Path) -> Migration:
-    """Read a recipe's ``cmd.sh``, the conf files of its commands, and its data preparation.
+    """Read a recipe's cluster set-up, run scripts, decode configs and data preparation.
 
     Args:
         recipe: the directory of an ESPnet2 recipe, such as ``egs2/an4/asr1``.
 
     Raises:
-        ConfigError: if it is no directory, or has no ``cmd.sh``.
+        ConfigError: if it is no directory, or has neither a ``cmd.sh`` nor a run script.
     """
     if not recipe.is_dir():
         raise ConfigError(f"{recipe}: there is no such directory")
     done = Migration(recipe)
     text, done.findings = read_text(recipe, "cmd.sh")
-    if text is None:
+    if text is not None:
+        _Migrator(done).all_backends(parse_cmd_sh(text))
+    else:
         why = done.findings[0].went_to if done.findings else "there is none"
-        hint = "name the directory of an ESPnet2 recipe, such as egs2/an4/asr1"
-        raise ConfigError(f"{recipe / 'cmd.sh'}: {why}; {hint}")
-    _Migrator(done).all_backends(parse_cmd_sh(text))
+        if not run_scripts(recipe):
+            hint = "name the directory of an ESPnet2 recipe, such as egs2/an4/asr1"
+            raise ConfigError(f"{recipe / 'cmd.sh'}: {why}; {hint}")
+        if not done.findings:
+            done.findings.append(Finding("cmd.sh", Place("cmd.sh"), Fate.UNMAPPED, why))
+    done.runs = migrate_runs(recipe, Blocks(dict(done.files), dict(done.about), done.chosen))
+    done.files |= done.runs.files
+    done.about |= done.runs.about
+    done.findings += done.runs.findings
     if (preparation := read_preparation(recipe)) is not None:
         done.preparation = preparation
         done.files |= preparation.files

@@ -13,16 +13,15 @@ NAME = "MIGRATION.md"
 _NOT_READ = """\
 ## Not read
 
-Only the cluster set-up was (`cmd.sh`, the configs of its commands, `.queue/machines`), and data
-preparation. `run.sh` (`nj`, `inference_nj`, `gpu_inference`, `ngpu`), the defaults of the task
-script, decode configs and training configs were not read. Write their part into
-`conf/inference.yaml` and `conf/metrics.yaml` yourself.
+Training configs (`--asr_config` and their like): their place is `conf/training.yaml`, and the stage
+that trains comes later. Options that a run script gets when it is called, `"$@"`, stand in no file.
 """
 _ORDER = (
     Fate.PROBLEM,
     Fate.UNMAPPED,
     Fate.MAPPED,
     Fate.NEEDLESS,
+    Fate.LATER,
     Fate.UNUSED,
 )
 
@@ -30,11 +29,12 @@ _ORDER = (
 def report(done: Migration) -> str:
     """The whole file, in Markdown."""
     parts = [
-        f"# Migration of the cluster set-up of {_plain(done.recipe.resolve().name)}\n",
+        f"# Migration of {_plain(done.recipe.resolve().name)}\n",
         _files(done),
         _decisions(done),
         *([data_sections(done.preparation)] if done.preparation else []),
         _settings(done.findings),
+        _defaults(done),
         _NOT_READ,
     ]
     return "\n".join(parts)
@@ -44,7 +44,10 @@ def _files(done: Migration) -> str:
     if not done.about:
         return "Nothing was written: no command was found that could be carried over.\n"
     rows = [(_code(file), _plain(about)) for file, about in done.about.items()]
-    which = "Lay one of them over a config: `--inference_config conf/inference.yaml FILE`.\n"
+    which = (
+        "Lay one of the parallel blocks over a config: `--inference_config conf/inference.yaml "
+        "FILE`. Without one, the block in that config counts.\n"
+    )
     if done.chosen:
         which += f"\n`cmd.sh` has `cmd_backend={_plain(done.chosen)}`.\n"
     return which + "\n" + _table(("file", "instead of"), rows)
@@ -56,6 +59,9 @@ def _decisions(done: Migration) -> str:
     for file, keys in done.decisions.items():
         for key, why in keys.items():
             asked.setdefault((f"`parallel.{key}`", why), []).append(file)
+    for file, keys in done.runs.decisions.items():
+        for key, why in keys.items():
+            asked.setdefault((f"`{key}`", why), []).append(file)
     for finding in done.findings:
         if finding.decide:
             what = f"{_code(finding.setting)} ({finding.place})"
@@ -86,6 +92,19 @@ def _settings(findings: Sequence[Finding]) -> str:
                 )
     head = ("old setting", "where", "what became of it", "where it went, or why not")
     return "## Every setting\n\n" + _table((*head, "files", "to decide"), rows)
+
+
+def _defaults(done: Migration) -> str:
+    """What the task scripts say where the run scripts say nothing."""
+    if not done.runs.defaults:
+        return ""
+    text = (
+        "## Defaults of the task script\n\nThe run scripts leave these as they are. Those that "
+        "decide what is written have a row above.\n"
+    )
+    for source, left in done.runs.defaults.items():
+        text += f"\n{_plain(source)}: {', '.join(_code(one) for one in left) or 'none'}\n"
+    return text
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -41,7 +41,7 @@ def test_the_report_has_every_setting_and_what_was_not_read(small, tmp_path):
     assert "| `--mem 1G` | cmd.sh:1 | carried over | as `option mem=* --mem $0` " in text
     assert "| conf/slurm.conf:3 | not carried over | it runs a command" in text
     assert "`` option gpu=0 -p `q`\\|a ``" in text
-    assert "`run.sh`" in text.partition("## Not read")[2]
+    assert "Training configs" in text.partition("## Not read")[2]
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert {line.replace("\\|", "").count("|") for line in rows} == {3, 7}
 

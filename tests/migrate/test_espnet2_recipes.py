@@ -22,11 +22,17 @@ import pytest
 import yaml
 
 from espnet3.migrate.cmd_sh import parse_cmd_sh
+from espnet3.migrate.findings import Fate
 from espnet3.migrate.recipe import ROLES, migrate
+from espnet3.migrate.run.call import Blocks
+from espnet3.migrate.run.migration import migrate_runs
+from espnet3.migrate.run.options import read_options, tables
+from espnet3.migrate.run.script import parse_run_script
 from espnet3.migrate.shell_text import statements
 from espnet3.parallel.backends import asking
 from espnet3.parallel.backends.job_script import job_script
 from espnet3.parallel.config import parse_parallel
+from tests.migrate.make_tables import tables as made_tables
 
 ROOT = os.environ.get("ESPNET2", "")
 pytestmark = [
@@ -121,6 +127,37 @@ def test_every_data_preparation_is_read(tmp_path, record_property):
     ruff = [sys.executable, "-m", "ruff", "check", "--config", "pyproject.toml", tmp_path]
     checked = subprocess.run(ruff, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.timeout(1800)
+def test_every_option_of_every_run_script_is_told(record_property):
+    scripts, options, unknown = 0, 0, 0
+    places = {*EGS.glob("*/*/run*.sh"), *EGS.glob("*/run*.sh")}
+    for recipe in sorted({path.parent for path in places} - {EGS}):
+        done = migrate_runs(recipe, Blocks({}, {}, ""))
+        assert not [f for f in done.findings if f.fate is Fate.PROBLEM], recipe
+        told = {(f.setting, str(f.place)) for f in done.findings}
+        for name in done.read:
+            scripts += 1
+            script = parse_run_script((recipe / name).read_text(), name)
+            for call in script.calls:
+                for option in read_options(recipe, call).given:
+                    options += 1
+                    unknown += option.value is None
+                    assert (option.written, str(option.place)) in told, (recipe, option)
+            for setting in script.settings:
+                assert (setting.text, str(setting.place)) in told, (recipe, setting)
+        for file, text in done.files.items():
+            if "inference" in file:
+                parse_parallel(yaml.safe_load(text)["parallel"], source=file)
+    record_property("run_scripts", scripts)
+    record_property("options", options)
+    record_property("options_that_only_running_would_tell", unknown)
+    assert scripts
+
+
+def test_the_tables_are_those_of_the_archive():
+    assert made_tables(Path(ROOT)) == tables()
 
 
 def cases() -> list[tuple[str, str, str, str]]:

@@ -1,0 +1,1 @@
+"""Run scripts of a recipe: what they call its task script with, and what that becomes here."""
