@@ -8,7 +8,7 @@ import click
 
 import espnet3
 
-COMMANDS = ("doctor", "migrate", "plan")
+COMMANDS = ("doctor", "migrate", "new", "plan")
 """Modules of this package. Each has a `command`, and imports what is slow in its function."""
 
 

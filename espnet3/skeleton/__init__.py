@@ -1,0 +1,1 @@
+"""Recipes to begin with; `templates/` holds their files, with words like ``@corpus@``."""
