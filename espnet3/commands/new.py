@@ -30,7 +30,7 @@ def command(name: str | None, data: Path | None, out: Path | None, overwrite: bo
     """
     from espnet3.errors import ESPnet3Error
     from espnet3.skeleton.fill import write_files
-    from espnet3.skeleton.recipe import from_kaldi, new_recipe
+    from espnet3.skeleton.new import from_kaldi, new_recipe
 
     if (name is None) == (data is None):
         raise click.UsageError("name one of CORPUS/TASK and --from-kaldi DIR")

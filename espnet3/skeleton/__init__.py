@@ -1,1 +1,1 @@
-"""Recipes to begin with; `templates/` holds their files, with words like ``@corpus@``."""
+"""The files that a new recipe begins with, as texts."""

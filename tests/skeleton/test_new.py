@@ -140,7 +140,7 @@ def test_a_directory_that_is_no_kaldi_directory_writes_nothing(here):
 
 
 def test_the_model_that_is_offered_is_there(here):
-    template = ROOT / "espnet3/skeleton/recipe.py"
+    template = ROOT / "espnet3/skeleton/new.py"
     target = re.search(r"# _target_: (\S+)\.(\w+)", template.read_text())
     path = ROOT / (target[1].replace(".", "/") + ".py")
     assert f"class {target[2]}:" in path.read_text()
