@@ -23,8 +23,10 @@ NAMES = (
     "balance",
     "recovery",
     "what_happens",
+    "killed",
     "many_workers",
     "speech",
+    "transfers",
     "prepare",
     "statistics",
 )

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,17 @@ def start_half_way(
         MeasurementFailed: if it ended or hung before that.
     """
     arguments = child_arguments(function, kwargs, root / "result")
+    return start_command([sys.executable, *arguments], root, n, cwd=ROOT)
+
+
+def start_command(
+    command: Sequence[str], root: Path, n: int, cwd: Path | None = None
+) -> "subprocess.Popen[bytes]":
+    """Do as `start_half_way`, with any command; it runs in `root` unless `cwd` is given."""
     with (root / "said").open("wb") as said:
         driver = subprocess.Popen(
-            [sys.executable, *arguments],
-            cwd=ROOT, env=environment(), stdout=said, stderr=said, start_new_session=True,
+            command,
+            cwd=cwd or root, env=environment(), stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
     try:
         deadline = time.monotonic() + PATIENCE
@@ -56,6 +63,22 @@ def start_half_way(
             process.kill()
         raise
     return driver
+
+
+def kill(driver: "subprocess.Popen[bytes]", *, patience: float) -> bool:
+    """Kill a driver; its processes get `patience` seconds to end, and are killed then.
+
+    Returns:
+        Whether they ended by themselves.
+    """
+    below = processes_below(driver)
+    driver.kill()
+    driver.wait()
+    _, alive = psutil.wait_procs(below, timeout=patience)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive)
+    return not alive
 
 
 def processes_below(driver: "subprocess.Popen[bytes]") -> list[psutil.Process]:

@@ -47,11 +47,13 @@ class Table:
         title: what was done.
         rows: the rounds of each, by name. The first row is what the others are compared with.
         notes: what else was seen, one sentence each.
+        compared: whether there is a column for the ratio to the first row.
     """
 
     title: str
     rows: dict[str, list[Sample]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    compared: bool = True
 
     def quantities(self) -> list[str]:
         """The columns; the first one is that of the ratio."""
@@ -60,8 +62,10 @@ class Table:
     def ratio(self, who: str) -> float | None:
         """The first quantity over that of the first row: the median over the rounds' pairs.
 
-        None if the first row has a zero.
+        None if rows are not compared, or the first row has a zero.
         """
+        if not self.compared:
+            return None
         quantity, reference = self.quantities()[0], next(iter(self.rows.values()))
         if not all(of_first[quantity] for of_first in reference):
             return None
@@ -81,12 +85,15 @@ class Table:
         lines = [f"### {self.title}", ""]
         if self.rows:
             quantities = self.quantities()
-            header = ["", *quantities[:1], f"/ {next(iter(self.rows))}", *quantities[1:]]
+            header = ["", *quantities]
+            if self.compared:
+                header.insert(2, f"/ {next(iter(self.rows))}")
             lines += [f"| {' | '.join(header)} |", "| --- " + "| ---: " * (len(header) - 1) + "|"]
             for who, rounds in self.rows.items():
                 cells = [_cell([r[q] for r in rounds if q in r]) for q in quantities]
                 ratio = self.ratio(who)
-                cells.insert(1, "" if ratio is None else f"{ratio:.3g}")
+                if self.compared:
+                    cells.insert(1, "" if ratio is None else f"{ratio:.3g}")
                 lines.append(f"| {' | '.join([who, *cells])} |")
             lines.append("")
         lines += [f"- {note}" for note in self.notes]

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import peers
+from benchmarks import peers, tools
 from benchmarks.measure import (
     OURS,
     MeasurementFailed,
@@ -20,7 +20,16 @@ RATE = "audio h / h"
 SECONDS = 10.0
 """Of each file."""
 
-FILES, FILES_QUICK = 2000, 100
+FILES, FILES_QUICK = 800, 100
+
+_EACH = "xargs -n 1 -P 2 sh -c '{}' < list"
+TOOLS = {
+    "sox, 2 at a time": _EACH.format('sox "$SOURCES/$0.flac" -r 16000 -b 16 "$0.flac"'),
+    "ffmpeg, 2 at a time": _EACH.format(
+        'ffmpeg -v error -nostdin -i "$SOURCES/$0.flac" -ar 16000 -sample_fmt s16 "$0.flac"'
+    ),
+}
+"""A process for each file."""
 
 
 def run(options: Options) -> list[Table]:
@@ -30,8 +39,11 @@ def run(options: Options) -> list[Table]:
     measure = partial(_sample, options, sources, n)
     variants = ours_beside(measure, peers.POOL, peers.JOBLIB)
     table = Table(f"Formatting {n} files of {SECONDS:g} s, 44.1 kHz FLAC to 16 kHz FLAC")
+    there, missing = tools.installed(TOOLS)
+    variants |= {who: partial(_by_tool, options, sources, n, how) for who, how in there.items()}
     table.rows = in_turn(variants, options.repeats)
-    table.notes = ["all used soundfile and soxr, and found the same numbers of samples"]
+    table.notes = ["those in Python used soundfile and soxr, and found the same numbers of samples"]
+    table.notes += missing
     return [table]
 
 
@@ -76,4 +88,14 @@ def _sample(options: Options, sources: Path, n: int, how: str, workers: int) -> 
     if lines.read_bytes() != expected.read_bytes():
         raise MeasurementFailed(f"{how}, {workers} workers: other lengths than before")
     seconds = call.returned["seconds"]
+    return {RATE: n * SECONDS / seconds, "seconds": seconds}
+
+
+def _by_tool(options: Options, sources: Path, n: int, command: str) -> Sample:
+    out = options.place()
+    (out / "list").write_text("\n".join(map(str, range(n))) + "\n", encoding="ascii")
+    seconds = tools.run(command, out, SOURCES=str(sources))
+    empty = [i for i in range(n) if not (out / f"{i}.flac").stat().st_size]
+    if empty:
+        raise MeasurementFailed(f"{command} made empty files: {empty[:10]}")
     return {RATE: n * SECONDS / seconds, "seconds": seconds}

@@ -5,10 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
-
 from benchmarks import peers
-from benchmarks.half_way import PATIENCE, items_begun, processes_below, start_half_way
+from benchmarks.half_way import PATIENCE, items_begun, kill, start_half_way
 from benchmarks.measure import OURS, Options, Sample, Table, child
 
 N, N_QUICK = 1000, 300
@@ -74,14 +72,7 @@ class _Run:
         """
         kwargs = {**self._kwargs, "workers": workers}
         driver = start_half_way(self._function, kwargs, self.root, self.n)
-        below = processes_below(driver)
-        driver.kill()
-        driver.wait()
-        _, alive = psutil.wait_procs(below, timeout=PATIENCE if self.ours else 0)
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive)
-        return not alive
+        return kill(driver, patience=PATIENCE if self.ours else 0)
 
     def kept_and_in_flight(self) -> tuple[int, int]:
         """Items whose results are kept, and shards that were begun but are not kept."""

@@ -5,10 +5,12 @@ The standard library alone, so that no peer pays for imports of ours.
 
 import importlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 
 def text(idx: int) -> str:
@@ -58,6 +60,19 @@ def convert(idx: int, sources: str, out: str) -> str:
     samples = soxr.resample(samples, rate, 16000)
     soundfile.write(f"{out}/utt{idx:06d}.flac", samples, 16000, subtype="PCM_16")
     return f"utt{idx:06d} {len(samples)}"
+
+
+def fetch(idx: int, urls: Sequence[str], out: str) -> str:
+    """Download one file, as a script would; returns its name."""
+    with urlopen(urls[idx]) as response, open(f"{out}/{idx}", "wb") as file:
+        shutil.copyfileobj(response, file, 1 << 16)
+    return str(idx)
+
+
+def unpack(idx: int, sources: str, out: str) -> str:
+    """Unpack one archive, as a script would; returns the name of its directory."""
+    shutil.unpack_archive(f"{sources}/{idx}.tar.gz", f"{out}/{idx}")
+    return str(idx)
 
 
 def statistics(idx: int, dataset: Sequence[dict[str, Any]]) -> str:

@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
-
-from benchmarks.half_way import PATIENCE, items_begun, processes_below, start_half_way
+from benchmarks.half_way import PATIENCE, items_begun, kill, start_half_way
 from benchmarks.measure import (
     ROOT,
     Options,
@@ -87,10 +85,7 @@ def _killer_in_process(case: Case) -> list[str]:
 
 def _driver_killed(case: Case, before: int, after: int) -> list[str]:
     driver = case.start(before)
-    below = processes_below(driver)
-    driver.kill()
-    driver.wait()
-    psutil.wait_procs(below, timeout=PATIENCE)
+    kill(driver, patience=PATIENCE)
     return ["killed", case.call(after)]
 
 

@@ -18,6 +18,7 @@ from espnet3.utils.masking import is_secret_key
 _BUILD = (
     "build_dataset", "build_model", "build_features", "build_env_local", "build_worker_setup_fn",
 )  # fmt: skip
+_BUILDER = "DatasetBuilder"
 _REFERENCE = re.compile(r"\$\{\s*\.*([A-Za-z_][\w.-]*)\s*\}")
 
 
@@ -108,6 +109,8 @@ def block_files(config: DictConfig, name: str) -> dict[str, str]:
 def add_dataset_code(starts: Starts, config: DictConfig, entries: Iterable[Any]) -> None:
     """Add the modules of data sets; a recipe's own ``dataset/`` is called ``dataset``.
 
+    What they name ``DatasetBuilder`` makes the data and reads none: it decides no result.
+
     Args:
         starts: Where to add them.
         config: Says where the recipe is.
@@ -120,7 +123,9 @@ def add_dataset_code(starts: Starts, config: DictConfig, entries: Iterable[Any])
 def _add_one(starts: Starts, config: DictConfig, entry: Any) -> None:
     data_src = entry.get("data_src") if isinstance(entry, Mapping) else None
     if isinstance(data_src, str) and data_src.strip():
-        starts.names.append(module_name(data_src.strip()))
+        name = module_name(data_src.strip())
+        starts.names.append(name)
+        starts.but[name] = _BUILDER
         return
     try:
         recipe_dir = OmegaConf.select(config, "dataset.recipe_dir") or config.get("recipe_dir")
@@ -131,3 +136,4 @@ def _add_one(starts: Starts, config: DictConfig, entry: Any) -> None:
         if init.is_file():
             starts.files[name] = str(init)
             starts.called[name] = "dataset"
+            starts.but[name] = _BUILDER

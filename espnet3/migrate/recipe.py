@@ -11,6 +11,7 @@ from espnet3.errors import ConfigError
 from espnet3.migrate.block_files import yaml_text
 from espnet3.migrate.blocks import Block, make_block, problems_of
 from espnet3.migrate.cmd_sh import CmdSh, parse_cmd_sh
+from espnet3.migrate.data.preparation import Preparation, read_preparation
 from espnet3.migrate.findings import Fate, Finding, Place, merged, problem
 from espnet3.migrate.kaldi_command import Command
 from espnet3.migrate.kaldi_conf import BUILT_IN, FILES, Line, parse_conf
@@ -47,6 +48,7 @@ class Migration:
         chosen: The value of ``cmd_backend``; "" if there is none.
         decisions: Per file, key and what a person must decide.
         findings: What became of each setting.
+        preparation: What became of `local/data.sh`; None if there is none.
     """
 
     recipe: Path
@@ -55,6 +57,7 @@ class Migration:
     chosen: str = ""
     decisions: dict[str, dict[str, str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    preparation: Preparation | None = None
 
     @property
     def unmapped(self) -> list[Finding]:
@@ -63,7 +66,7 @@ class Migration:
 
 
 def migrate(recipe: Path) -> Migration:
-    """Read a recipe's ``cmd.sh`` and the conf files of its commands.
+    """Read a recipe's ``cmd.sh``, the conf files of its commands, and its data preparation.
 
     Args:
         recipe: the directory of an ESPnet2 recipe, such as ``egs2/an4/asr1``.
@@ -80,6 +83,10 @@ def migrate(recipe: Path) -> Migration:
         hint = "name the directory of an ESPnet2 recipe, such as egs2/an4/asr1"
         raise ConfigError(f"{recipe / 'cmd.sh'}: {why}; {hint}")
     _Migrator(done).all_backends(parse_cmd_sh(text))
+    if (preparation := read_preparation(recipe)) is not None:
+        done.preparation = preparation
+        done.files |= preparation.files
+        done.findings += preparation.findings
     done.findings = merged(done.findings)
     return done
 

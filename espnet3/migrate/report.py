@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from espnet3.migrate.data.report import data_sections
 from espnet3.migrate.findings import Fate, Finding
 from espnet3.migrate.recipe import Migration
 from espnet3.parallel.wording import first_line
@@ -12,10 +13,10 @@ NAME = "MIGRATION.md"
 _NOT_READ = """\
 ## Not read
 
-Only the cluster set-up was: `cmd.sh`, the configs of its commands, and `.queue/machines`.
-`run.sh` (`nj`, `inference_nj`, `gpu_inference`, `ngpu`, test sets), the defaults of the task
-script, decode configs, `local/data.sh`, other scripts of `local/` and training configs were not
-read. Write their part into `conf/inference.yaml`, `conf/metrics.yaml` and `dataset/` yourself.
+Only the cluster set-up was (`cmd.sh`, the configs of its commands, `.queue/machines`), and data
+preparation. `run.sh` (`nj`, `inference_nj`, `gpu_inference`, `ngpu`), the defaults of the task
+script, decode configs and training configs were not read. Write their part into
+`conf/inference.yaml` and `conf/metrics.yaml` yourself.
 """
 _ORDER = (
     Fate.PROBLEM,
@@ -32,6 +33,7 @@ def report(done: Migration) -> str:
         f"# Migration of the cluster set-up of {_plain(done.recipe.resolve().name)}\n",
         _files(done),
         _decisions(done),
+        *([data_sections(done.preparation)] if done.preparation else []),
         _settings(done.findings),
         _NOT_READ,
     ]
@@ -39,7 +41,7 @@ def report(done: Migration) -> str:
 
 
 def _files(done: Migration) -> str:
-    if not done.files:
+    if not done.about:
         return "Nothing was written: no command was found that could be carried over.\n"
     rows = [(_code(file), _plain(about)) for file, about in done.about.items()]
     which = "Lay one of them over a config: `--inference_config conf/inference.yaml FILE`.\n"

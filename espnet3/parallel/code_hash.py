@@ -43,10 +43,15 @@ class Code(NamedTuple):
     imports: tuple[Import, ...] = ()
 
 
-def read_code(path: str) -> Code | None:
-    """The code of a module's file; None if it cannot be read. A file is read again when changed."""
+def read_code(path: str, but: str = "") -> Code | None:
+    """The code of a module's file; None if it cannot be read. A file is read again when changed.
+
+    Args:
+        path: The file.
+        but: A top-level name; a statement that binds nothing else does not count.
+    """
     version = _version(path)
-    return _read(path, version) if version else None
+    return _read(path, version, but) if version else None
 
 
 def read_names(path: str, names: Iterable[str]) -> Code | None:
@@ -81,14 +86,15 @@ def _version(path: str) -> tuple[int, ...] | None:
 
 
 @lru_cache(maxsize=4096)
-def _read(path: str, _version: tuple[int, ...]) -> Code | None:
+def _read(path: str, _version: tuple[int, ...], but: str) -> Code | None:
     try:
         data = Path(path).read_bytes()
     except OSError:
         return None
     try:
         if len(data) <= LARGEST:
-            return _code_of(ast.parse(data).body)
+            body = ast.parse(data).body
+            return _code_of(node for node in body if not but or {*_bound(node)} != {but})
     except _NOT_TAKEN_APART:
         pass  # whoever imports it will hear; it counts byte by byte
     return Code(_digest(data))

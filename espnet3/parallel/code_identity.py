@@ -44,6 +44,7 @@ class Starts:
         classes: of this process; those of a script count without the rest of the script.
         files: modules that are not found by their name: their file (a package's ``__init__.py``).
         called: how modules (and those below them) are called instead of their own name.
+        but: module -> a name in it that decides no result, nor do the modules that it comes from.
     """
 
     modules: list[str] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Starts:
     classes: list[Any] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     called: dict[str, str] = field(default_factory=dict)
+    but: dict[str, str] = field(default_factory=dict)
 
 
 def starts_of(runner: type, provider: Any, config: Any) -> Starts:
@@ -83,7 +85,8 @@ def code_of(starts: Starts) -> dict[str, str]:
     while todo:
         name = todo.popleft()
         module = finder.find(name)
-        code = read_code(module.file) if module and module.file else None
+        but = starts.but.get(name, "")
+        code = read_code(module.file, but) if module and module.file else None
         if module is None or code is None:
             continue
         if len(found) >= MOST_MODULES:

@@ -171,6 +171,16 @@ def test_sources_are_never_overwritten(sources: list[tuple[str, Path]], tmp_path
         format_audio([("utt0", link)], out)
 
 
+def test_arks_that_are_sources_are_not_overwritten(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    scp = format_audio(sources, out, audio_format="flac.ark").wav_scp
+    inside = [(utt, place) for utt, place in lines(scp)][::-1]
+    with pytest.raises(DataError, match="'utt7': its audio .* lies in .*choose another out_dir"):
+        format_audio(inside, out, audio_format="flac.ark")
+
+
 def test_the_table_of_the_sources_is_not_overwritten(
     sources: list[tuple[str, Path]], tmp_path: Path
 ) -> None:
@@ -194,6 +204,18 @@ def test_many_files_are_spread_over_directories(
     folders = {Path(path).parent.relative_to(tmp_path / "out") for _, path in lines(made.wav_scp)}
     assert all(len(f.parts) == 2 and len(f.name) == 1 for f in folders)
     assert len(folders) > 1
+
+
+def test_a_list_that_grows_to_many_leaves_what_is_there_where_it_is(
+    sources: list[tuple[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio_files, "FILES_IN_A_DIRECTORY", 3)
+    out = tmp_path / "out"
+    before = lines(format_audio(sources[:3], out).wav_scp)
+    made = lines(format_audio(sources, out).wav_scp)
+    assert made[:3] == before
+    assert len(made) == len(sources)
+    assert all(Path(path).exists() for _, path in made)
 
 
 def test_wrong_arguments(sources: list[tuple[str, Path]], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from life import live
 
-LIVES = 40
+LIVES = 24
 
 
 @pytest.mark.timeout(300)

@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ import yaml
 
 from espnet3.migrate.cmd_sh import parse_cmd_sh
 from espnet3.migrate.recipe import ROLES, migrate
+from espnet3.migrate.shell_text import statements
 from espnet3.parallel.backends import asking
 from espnet3.parallel.backends.job_script import job_script
 from espnet3.parallel.config import parse_parallel
@@ -51,8 +53,9 @@ def test_every_recipe_migrates(record_property):
     n_files, confs = 0, 0
     for recipe in recipes():
         done = migrate(recipe)
-        n_files += len(done.files)
-        for file, text in done.files.items():
+        n_files += len(done.about)
+        for file in done.about:
+            text = done.files[file]
             parse_parallel(yaml.safe_load(text)["parallel"], source=file)
         told = {str(finding.place) for finding in done.findings}
         for name in ("queue", "slurm", "pbs"):
@@ -69,6 +72,55 @@ def test_every_recipe_migrates(record_property):
     record_property("files", n_files)
     record_property("unmapped", unmapped.most_common())
     assert recipes()
+
+
+# Commands that make data wherever they stand at the beginning of a line.
+DATA = re.compile(
+    r"\s*(!\s*)?(wget|curl|gdown|git clone|tar|unzip|gunzip|sox|ffmpeg|flac|sph2pipe|awk|sed|perl"
+    r"|python3?|sort|utils/\w+\.\w+|local/[\w/]+\.\w+)(?=\s)"
+)
+
+
+@pytest.mark.timeout(900)
+def test_every_data_preparation_is_read(tmp_path, record_property):
+    counts: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    unread, missed = [], []
+    for recipe in recipes():
+        done = migrate(recipe).preparation
+        if done is None:
+            continue
+        counts["recipes"] += 1
+        counts["targets"] += len(done.downloads.targets)
+        counts["recipes with targets"] += bool(done.downloads.targets)
+        counts["archives"] += len(done.downloads.archives)
+        counts["todo"] += len(done.downloads.todo)
+        counts["lists split into jobs"] += len(done.jobs)
+        kinds.update(step.kind.value for step in done.steps.steps)
+        unread += [f for f in done.findings if "not read as shell" in f.went_to]
+        listed: dict[str, set[int]] = {}
+        for step in done.steps.steps:
+            listed.setdefault(step.place.file, set()).add(step.place.line)
+        for name in [name for name in done.steps.files if name.endswith(".sh")]:
+            for number, statement in statements((recipe / name).read_text()):
+                if DATA.match(statement):
+                    counts["lines that begin with such a command"] += 1
+                    # A line that goes on a command with quotes over several lines is in that row.
+                    near = range(number - 8, number + statement.count("\n") + 9)
+                    if not listed.get(name, set()).intersection(near):
+                        missed.append(f"{recipe}/{name}:{number}")
+        for name, text in done.files.items():
+            path = tmp_path / "_".join(recipe.parts[-2:]) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    record_property("counts", dict(counts))
+    record_property("kinds", kinds.most_common())
+    record_property("missed", missed)
+    assert unread == []
+    assert len(missed) <= 15, missed
+    ruff = [sys.executable, "-m", "ruff", "check", "--config", "pyproject.toml", tmp_path]
+    checked = subprocess.run(ruff, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
 def cases() -> list[tuple[str, str, str, str]]:

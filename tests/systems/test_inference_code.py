@@ -126,6 +126,23 @@ def test_edited_code_of_the_recipe_is_named(make_config, tmp_path, caplog, name,
         infer(make_config())
 
 
+def test_what_only_the_builder_needs_does_not_count(make_config, tmp_path, caplog):
+    init = tmp_path / "recipe/dataset/__init__.py"
+    init.write_text("from .builder import Maker as DatasetBuilder\n" + init.read_text())
+    (tmp_path / "recipe/dataset/builder.py").write_text("from . import made\nclass Maker: pass\n")
+    (tmp_path / "recipe/dataset/made.py").write_text("")
+    infer(make_config())
+    edit(tmp_path, "recipe/dataset/builder.py")
+    edit(tmp_path, "recipe/dataset/made.py")
+    infer(make_config())
+    init.write_text(FILES["recipe/dataset/__init__.py"] + "class DatasetBuilder: pass\n")
+    infer(make_config())
+    assert warnings(caplog) == []
+    edit(tmp_path, "recipe/dataset/lists.py")
+    with pytest.raises(IdentityChanged, match=r"edited since: dataset\.lists\. "):
+        infer(make_config())
+
+
 def test_code_of_other_test_sets_and_comments_do_not_count(make_config, tmp_path, caplog):
     other = {"name": "noisy", "transform": {"_target_": "mysrc.noisy.transform"}}
     infer(make_config())

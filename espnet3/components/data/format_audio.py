@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 FORMATS = ("flac", "wav", "flac.ark")
 STEP = "format_audio"
+ARKS = "wav"  # below out_dir, as publish_ark names it
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def format_audio(
     """
     out = Path(out_dir).absolute()
     items = checked_utterances(utterances)
-    check_sources(items, out / audio_files.AUDIO)
+    check_sources(items, out / (ARKS if audio_format == "flac.ark" else audio_files.AUDIO))
     _check_own(out)
     provider = FormatAudioProvider(
         out,
@@ -225,6 +226,10 @@ class FormatAudioRunner(BaseRunner):
             DataError: A file is gone; nothing was published.
         """
         return self.publish(shard_dirs)
+
+    def identity(self) -> dict[str, Any]:
+        """Leave out how files are spread over directories: what is there stays where it is."""
+        return {k: v for k, v in super().identity().items() if k != "config.n_hex"}
 
     def publish(self, shard_dirs: Sequence[Path]) -> FormattedAudio:
         """Do as `merge`, also where there was nothing to make."""
