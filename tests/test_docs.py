@@ -3,12 +3,15 @@
 Conventions (see CONTRIBUTING.md), each a comment right before a fenced block or a table:
 ``<!-- file: name -->`` puts a file there, ``<!-- run: name.py -->`` runs a script,
 ``<!-- shell -->`` runs commands, ``<!-- prints -->`` is what the last program printed,
-``<!-- keys: Class -->`` the table of a config dataclass.
+``<!-- keys: Class -->`` the table of a config dataclass, ``<!-- backend: env -->`` a ``parallel:``
+block of that env, ``<!-- needs: package -->`` says what a page's programs cannot do without.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib
 import os
 import re
 import subprocess
@@ -19,7 +22,7 @@ import pytest
 import yaml
 
 from espnet3.parallel import config
-from espnet3.parallel.config_check import RULES
+from espnet3.parallel.config_check import ENVS, RULES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,6 +68,8 @@ def test_marked_programs_run(name: str, tmp_path: Path) -> None:
     here = Path(sys.executable).parent  # commands say `python`
     path = os.pathsep.join([str(here), os.environ.get("PATH", os.defpath)])
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}
+    for package in re.findall(r"^<!-- needs: (\S+) -->$", (ROOT / name).read_text(), re.MULTILINE):
+        pytest.importorskip(package)
     printed = ""
     for block in MARKED.finditer((ROOT / name).read_text()):
         if block["what"] == "prints":
@@ -86,6 +91,58 @@ def test_marked_programs_run(name: str, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         printed = done.stdout
+
+
+CODE = re.compile(r"^```(?P<language>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_of_code_are_such(name: str) -> None:
+    for block in CODE.finditer((ROOT / name).read_text()):
+        if block["language"] == "python":
+            ast.parse(block["body"])
+        elif block["language"] in ("yaml", "json"):
+            yaml.safe_load(block["body"])
+
+
+BLOCKS_OF_BACKENDS = [
+    (name, block["env"], block["body"])
+    for name in NAMES
+    for block in re.finditer(
+        r"^<!-- backend: (?P<env>\w+) -->\n```yaml\n(?P<body>.*?)^```$",
+        (ROOT / name).read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "env", "text"), BLOCKS_OF_BACKENDS)
+def test_blocks_of_backends_are_complete(
+    name: str, env: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they stand, and with what is commented out as well."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "pod.yaml").write_text("spec: {containers: [{name: worker}]}\n")
+    for body in (text, re.sub(r"^( *)# (\w+: )", r"\1\2", text, flags=re.MULTILINE)):
+        block = yaml.safe_load(body)["parallel"]
+        parallel, _ = config.parse_parallel(block, None, name)
+        assert parallel.env == env
+        assert "n_workers" in block
+
+
+def test_every_backend_has_a_block() -> None:
+    assert {env for _, env, _ in BLOCKS_OF_BACKENDS} == {*ENVS}
+
+
+def test_api_reference_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    for module, _, members in re.findall(
+        r"^::: (\S+)\n(    options:\n      members:\s*((?:\[.*\]|[-\w\s])*))?", text, re.MULTILINE
+    ):
+        imported = importlib.import_module(module)
+        for member in re.findall(r"\w+", members):
+            assert hasattr(imported, member), f"{module} has no {member}"
 
 
 @pytest.mark.parametrize("cls", [config.ParallelConfig, config.RunConfig])

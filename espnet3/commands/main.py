@@ -8,7 +8,18 @@ import click
 
 import espnet3
 
-COMMANDS = ("clean", "logs", "migrate", "plan", "report", "retry", "status", "stop")
+COMMANDS = (
+    "clean",
+    "doctor",
+    "logs",
+    "migrate",
+    "new",
+    "plan",
+    "report",
+    "retry",
+    "status",
+    "stop",
+)
 """Modules of this package. Each has a `command`, and imports what is slow in its function."""
 
 

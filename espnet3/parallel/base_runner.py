@@ -129,9 +129,13 @@ class BaseRunner(RunnerHooks):
             RunInUse: if another driver owns the run directory.
             IdentityChanged: if the directory holds a run over other items or with another setup.
             EnvBuildError: if the provider could not build its env.
+            ConfigError: if workers would do this call too, as it stands under no
+                ``if __name__ == "__main__":``.
         """
         from espnet3.parallel.drive import drive
+        from espnet3.parallel.main_guard import check_is_no_import
 
+        check_is_no_import()
         with ExitStack() as stack:
             if self.output_dir is None:
                 stack.enter_context(_TemporaryOutput(self))

@@ -1,7 +1,6 @@
 """Making Dask clusters with settings that fit leases, and sharing one in a session."""
 
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -13,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import ConfigError, RunStopped
-from espnet3.parallel.backends import batch, jobqueue, kube_options, local, ssh_options
+from espnet3.parallel.backends import batch, jobqueue, local
+from espnet3.parallel.backends.modules import BACKENDS
 from espnet3.parallel.backends.open_files import allow_open_files
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.config_check import ENVS, LOCAL
+from espnet3.parallel.main_guard import UNGUARDED, check_is_no_import, explanation
 from espnet3.parallel.signals import deferred
 from espnet3.parallel.wording import nearest
 from espnet3.parallel.worker.settings import WORKER_SETTINGS
@@ -60,6 +61,7 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
         RunStopped: if the workers could not start, or their jobs are refused.
     """
     cluster = None
+    check_is_no_import()
     try:
         with deferred("when the workers are up"):
             cluster = _start(config, logs)
@@ -98,16 +100,8 @@ def _start(config: ParallelConfig, logs: Path | None) -> Any:
     if config.env in LOCAL:
         return _start_local(config)
     make_cluster: Callable[[ParallelConfig, Path], Any] = batch.make_cluster
-    if config.env == "ssh":
-        from espnet3.parallel.backends import ssh
-
-        ssh_options.check(config.options)
-        make_cluster = ssh.make_cluster
-    elif config.env == "kube":
-        kube_options.check(config.options)  # before the client library is imported
-        from espnet3.parallel.backends import kube
-
-        make_cluster = kube.make_cluster
+    if config.env in BACKENDS:
+        make_cluster = BACKENDS[config.env].make_cluster
     else:
         jobqueue.cluster_class(config.env)  # loads its defaults, too
     with _starting, dask.config.set(DASK_SETTINGS), _without_terminal():
@@ -132,6 +126,8 @@ def _start_local(config: ParallelConfig) -> Any:
         with _starting, dask.config.set(settings), _unchanged_environ(), _without_terminal():
             cluster = local.make_cluster(config)
     except RuntimeError as error:  # all that Dask says: "Nanny failed to start."
+        if getattr(error.__cause__, "status", None) == UNGUARDED:
+            raise ConfigError(explanation()) from None
         raise RunStopped(f"the worker processes could not start: {error.__cause__ or error}") from (
             error if logger.isEnabledFor(logging.DEBUG) else None
         )
@@ -197,16 +193,11 @@ class Session:
 
 
 def _check_main_module() -> None:
-    """Worker processes import the program's main file first; see that they can, and may.
+    """Worker processes import the program's main file first; see that they can.
 
     Raises:
-        ConfigError: if they cannot, or if this process is such a worker that got here by importing.
+        ConfigError: if they cannot.
     """
-    if getattr(multiprocessing.process.current_process(), "_inheriting", False):
-        raise ConfigError(
-            "a worker process that imported this program would start workers of its own; put what "
-            'is run under `if __name__ == "__main__":`'
-        )
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     if path is not None and not os.path.exists(path):
         raise ConfigError(

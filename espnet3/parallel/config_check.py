@@ -191,14 +191,13 @@ def _scheduler_options(options: Any) -> list[str]:
 
 def _cluster_options(env: Any, options: Any) -> list[str]:
     if env in ENVS and env not in LOCAL:
-        from espnet3.parallel.backends import jobqueue, kube_options, ssh_options
+        from espnet3.parallel.backends import jobqueue
+        from espnet3.parallel.backends.modules import BACKENDS
 
         if not _or_null(_mapping)(options):
             return []
-        if env == "ssh":
-            return ssh_options.option_problems(options or {})
-        if env == "kube":
-            return kube_options.option_problems(options or {})
+        if env in BACKENDS:
+            return BACKENDS[env].option_problems(options or {})
         return jobqueue.option_problems(env, options or {})
     if env not in LOCAL or not options or not _mapping(options):
         return []  # a wrong env or a wrong kind is reported by `values`

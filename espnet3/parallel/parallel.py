@@ -254,8 +254,10 @@ def _indexed(
     client: "Client | None",
     setup_fn: Callable[[], dict[str, Any]] | None,
 ) -> Iterator[tuple[int, Any]]:
+    from espnet3.parallel.main_guard import check_is_no_import
     from espnet3.parallel.mapping import map_here, map_on_client
 
+    check_is_no_import()
     if client is not None:
         yield from map_on_client(func, elements, client, setup_fn)
         return

@@ -12,6 +12,7 @@ import click
 from omegaconf import DictConfig, OmegaConf
 
 from espnet3.errors import ConfigError, ESPnet3Error, RunFailed
+from espnet3.parallel.main_guard import check_is_no_import
 from espnet3.systems import canary_command, checks, debug_command, dry_run
 from espnet3.systems.base.stages import StageSpec
 from espnet3.systems.checked import Checked
@@ -43,6 +44,7 @@ def launch(system_class: type[BaseSystem], argv: Sequence[str] | None = None) ->
             An unexpected exception from a stage goes through as it is, and so does every one
             from the item of ``--debug_item``.
     """
+    check_is_no_import()
     request = parse_command_line(system_class.stages, argv)
     with _errors_end_it():
         checked = _check(system_class, request)

@@ -1,9 +1,12 @@
 """Asks a scheduler something, by a command of its own."""
 
 import logging
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +21,7 @@ def answer(command: Sequence[str], gone: str | None = None) -> str | None:
         gone: a pattern for what it says of jobs that it does not know any more. If it fails with
             nothing but such lines, its output counts: it tells of the other jobs.
     """
-    done = _run(command)
+    done = _tried(command)
     if done is None:
         return None
     said = [line for line in done.stderr.splitlines() if line.strip()]
@@ -32,17 +35,49 @@ def answer(command: Sequence[str], gone: str | None = None) -> str | None:
 
 def refusal(command: Sequence[str], text: str) -> str:
     """What a command says of a text that it refuses; "" if it does not, or cannot be run."""
-    done = _run(command, text)
+    done = _tried(command, text)
     return done.stderr.strip() if done is not None and done.returncode else ""
 
 
-def _run(
+def _tried(
     command: Sequence[str], text: str | None = None
 ) -> subprocess.CompletedProcess[str] | None:
     try:
-        return subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=ANSWER_LIMIT, check=False
-        )
+        return run(command, text)
     except (OSError, subprocess.TimeoutExpired) as error:
         logger.debug("%s: %s", command[0], error)
         return None
+
+
+def run(
+    command: Sequence[str], text: str | None = None, limit: float = ANSWER_LIMIT
+) -> subprocess.CompletedProcess[str]:
+    """Run a command, and end it with whatever it has started if it takes too long.
+
+    Args:
+        command: and its arguments.
+        text: that it reads.
+        limit: in seconds.
+
+    Raises:
+        OSError: if it cannot be run.
+        subprocess.TimeoutExpired: if it took longer.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL if text is None else pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        errors="replace",
+        # A site's wrapper script leaves the command behind, which keeps the pipes open.
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(text, timeout=limit)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

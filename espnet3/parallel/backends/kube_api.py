@@ -145,6 +145,25 @@ class Pods:
         return ""
 
 
+def reach(options: Mapping[str, Any]) -> str:
+    """See that pods may be listed; say where.
+
+    Args:
+        options: checked, with defaults.
+
+    Raises:
+        ConfigError: if there is no cluster to be found, or it does not answer or refuses.
+    """
+    core, namespace = _connect(options["kubeconfig"], options["context"])
+    namespace = options["namespace"] or namespace
+    try:
+        core.list_namespaced_pod(namespace, limit=1, _request_timeout=ANSWER_LIMIT)
+    except _FAILURES as error:
+        where = core.api_client.configuration.host
+        raise ConfigError(f"{where}: pods of {namespace} not listed: {words(error)}") from error
+    return f"{core.api_client.configuration.host} lists the pods of namespace {namespace}"
+
+
 def words(error: BaseException) -> str:
     """What Kubernetes said, without what the client library wraps around it."""
     try:

@@ -28,8 +28,7 @@ def allow_open_files(env: str, n_workers: int) -> None:
         ConfigError: if the hard limit, which only an administrator raises, is below that.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    each = FOR_A_LOCAL_WORKER if env in LOCAL else FOR_A_WORKER
-    taken = len(os.listdir("/dev/fd")) + SPARE
+    taken, each = needs(env)
     needed = taken + each * n_workers
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -42,3 +41,9 @@ def allow_open_files(env: str, n_workers: int) -> None:
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     logger.debug("the limit of open files is %d now, it was %d", needed, soft)
+
+
+def needs(env: str) -> tuple[int, int]:
+    """Open files that this process needs without any worker, and how many more for each."""
+    each = FOR_A_LOCAL_WORKER if env in LOCAL else FOR_A_WORKER
+    return len(os.listdir("/dev/fd")) + SPARE, each

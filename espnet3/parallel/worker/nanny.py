@@ -36,7 +36,15 @@ def ended(name: str, status: int | None, stack: str = "", how: str = "") -> dict
 
 
 class StartFailed(Exception):
-    """A worker process ended before it had reached the driver; the text says how."""
+    """A worker process ended before it had reached the driver; the text says how.
+
+    Attributes:
+        status: its exit status.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class LeaseNanny(Nanny):
@@ -75,7 +83,8 @@ class LeaseNanny(Nanny):
             if 0 <= self.exit_status != 128 + signal.SIGTERM:
                 raise StartFailed(
                     f"{end}; what it said stands above. Each imports the program first: is what "
-                    'it runs under `if __name__ == "__main__":`?'
+                    'it runs under `if __name__ == "__main__":`?',
+                    self.exit_status,
                 )
         raise StartFailed(f"{end}, {START_TRIES} times")
 

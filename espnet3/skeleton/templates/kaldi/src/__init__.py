@@ -1,0 +1,1 @@
+"""Code of this recipe that configs name as ``src.<module>.<name>``."""
