@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from life import live
 
-LIVES = 24
+LIVES = 16
 
 
 @pytest.mark.timeout(300)
