@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from espnet3.migrate.findings import Finding, Place, problem
-from espnet3.migrate.scripts.conditions import holds
+from espnet3.migrate.scripts.conditions import branches
 from espnet3.migrate.scripts.parser import parse_script
 from espnet3.migrate.scripts.scope import Scope, assigned_in
 from espnet3.migrate.scripts.syntax import (
@@ -164,24 +164,13 @@ class _Reader:
         self.taken = taken
 
     def _if(self, node: If, scope: Scope) -> None:
-        ends: list[Scope] = []
-        certain = False
         head = ""
-        for condition, body in node.branches:
-            met: bool | None = True
+        for condition, body, branch, met in branches(node, scope):
             if condition:
                 head = "if " + " ".join(one.text for one in condition)
-                met = holds(condition, scope.variables)
             else:
                 head = f"else of `{head}`"
-            if certain:
-                met = False
-            branch = scope.copy()
             self._inside(head, body, branch, met)
-            if met is not False:
-                ends.append(branch)
-            certain = certain or met is True
-        scope.either(ends, keep_own=not certain)
 
     def _loop(self, node: Loop, scope: Scope) -> None:
         values = scope.values(node.values) if node.values is not None else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from espnet3.migrate.scripts.syntax import Command, Node
+from espnet3.migrate.scripts.scope import Scope
+from espnet3.migrate.scripts.syntax import Command, If, Node
 from espnet3.migrate.scripts.values import Value, array_of, text_of
 from espnet3.migrate.shell_text import NotUnderstood
 
@@ -18,6 +19,34 @@ _NUMBERS = {
     "-ge": lambda a, b: a >= b,
     "-gt": lambda a, b: a > b,
 }
+
+
+def branches(
+    node: If, scope: Scope, enter: Callable[[Sequence[Node]], None] | None = None
+) -> Iterator[tuple[list[Node], list[Node], Scope, bool | None]]:
+    """Go through the branches of an ``if``; behind the last, the scope is as it is after all.
+
+    Args:
+        node: the ``if``.
+        scope: what holds before it.
+        enter: called with each condition, before it is asked whether that holds.
+
+    Yields:
+        The condition, which ``else`` has none of; the commands behind it; the scope that they are
+        to change; and whether a run comes there, None if that is not certain.
+    """
+    ends: list[Scope] = []
+    certain = False
+    for condition, body in node.branches:
+        if enter is not None:
+            enter(condition)
+        met = holds(condition, scope.variables) if condition else True
+        branch = scope.copy()
+        yield condition, body, branch, False if certain else met
+        if met is not False and not certain:
+            ends.append(branch)
+        certain = certain or met is True
+    scope.either(ends, keep_own=not certain)
 
 
 def holds(condition: Sequence[Node], variables: Mapping[str, Value]) -> bool | None:

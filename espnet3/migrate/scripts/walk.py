@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from espnet3.migrate.findings import Place, problem
-from espnet3.migrate.scripts.conditions import holds
+from espnet3.migrate.scripts.conditions import branches
 from espnet3.migrate.scripts.met import Part, Seen, Walk
 from espnet3.migrate.scripts.parser import parse_script
 from espnet3.migrate.scripts.scope import Scope, assigned_in
@@ -136,19 +136,10 @@ class _Walker:
             self.defined[file, node.line] = node
 
     def _if(self, node: If, scope: Scope) -> None:
-        ends: list[Scope] = []
-        certain = False
-        for condition, body in node.branches:
-            self._nodes(condition, scope)
-            met = True if not condition else holds(condition, scope.variables)
-            branch = scope.copy()
-            taken, self.taken = self.taken, self.taken and met is not False and not certain
+        for _, body, branch, met in branches(node, scope, lambda one: self._nodes(one, scope)):
+            taken, self.taken = self.taken, self.taken and met is not False
             self._nodes(body, branch)
             self.taken = taken
-            if met is not False and not certain:
-                ends.append(branch)
-            certain = certain or met is True
-        scope.either(ends, keep_own=not certain)
 
     def _loop(self, node: Loop, scope: Scope) -> None:
         self._inner(node.inner, scope)

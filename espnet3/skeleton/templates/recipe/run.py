@@ -1,7 +1,0 @@
-"""Run the stages of this recipe; see README.md."""
-
-from espnet3.systems.base.system import BaseSystem
-from espnet3.systems.launch import launch
-
-if __name__ == "__main__":
-    launch(BaseSystem)
