@@ -10,11 +10,14 @@ from pathlib import Path
 
 from espnet3.errors import ConfigError
 
+EVERY = "every"
+"""The template of what is the same in all recipes."""
+
 _WORD = re.compile(r"@([a-z_]+)@")
 
 
 def filled(template: str, words: Mapping[str, str]) -> dict[str, str]:
-    """The files of a template, with its words filled in.
+    """The files of a template and of `EVERY`, with their words filled in.
 
     Args:
         template: A directory of ``templates/``.
@@ -24,7 +27,8 @@ def filled(template: str, words: Mapping[str, str]) -> dict[str, str]:
         Path below the recipe -> text, by path.
     """
     found: dict[str, str] = {}
-    _collect(resources.files("espnet3.skeleton") / "templates" / template, "", found)
+    for one in (EVERY, template):
+        _collect(resources.files("espnet3.skeleton") / "templates" / one, "", found)
     return {
         path: _WORD.sub(lambda match: words.get(match[1], match[0]), found[path])
         for path in sorted(found)

@@ -8,32 +8,15 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-RUN_PY = '''\
-"""Run the stages of this recipe."""
-
-from espnet3.systems.base.system import BaseSystem
-from espnet3.systems.launch import launch
-
-if __name__ == "__main__":
-    launch(BaseSystem)
-'''
-
-
-def dataset_init(builder: str = "CorpusBuilder", dataset: str = "CorpusDataset") -> str:
-    """``dataset/__init__.py``.
-
-    Args:
-        builder: the class of ``dataset/builder.py``.
-        dataset: that of ``dataset/dataset.py``.
-    """
-    return f'''\
+DATASET_INIT = '''\
 """The corpus: how its data are made and how they are read."""
 
-from .builder import {builder} as DatasetBuilder
-from .dataset import {dataset} as Dataset
+from .builder import CorpusBuilder as DatasetBuilder
+from .dataset import CorpusDataset as Dataset
 
 __all__ = ["Dataset", "DatasetBuilder"]
 '''
+"""``dataset/__init__.py`` of a recipe with the classes of `builder_file` and `kaldi_dataset`."""
 
 
 def create_dataset_config(about: str, sets: Mapping[str, Sequence[str]]) -> str:

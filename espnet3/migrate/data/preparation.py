@@ -15,8 +15,9 @@ from espnet3.migrate.data.other_scripts import read_scripts, scripts_of
 from espnet3.migrate.data.steps import SCRIPT, DataSteps, read_data_steps
 from espnet3.migrate.findings import Fate, Finding, Place
 from espnet3.migrate.scripts.walk import walk
+from espnet3.skeleton.fill import EVERY, filled
 from espnet3.skeleton.kaldi_dataset import kaldi_dataset
-from espnet3.skeleton.recipe import RUN_PY, create_dataset_config, dataset_init
+from espnet3.skeleton.recipe import DATASET_INIT, create_dataset_config
 
 BUILDER = "dataset/builder.py"
 CONFIG = "conf/training.yaml"
@@ -69,13 +70,13 @@ def read_preparation(recipe: Path) -> Preparation | None:
     done.existing = _existing(recipe)
     data = str((recipe / "data").resolve()) if done.existing else ""
     done.files = {
-        "dataset/__init__.py": dataset_init(),
+        "dataset/__init__.py": DATASET_INIT,
         BUILDER: builder_file(done.downloads, done.existing),
         "dataset/dataset.py": kaldi_dataset(data),
         CONFIG: create_dataset_config(_CONFIG_ABOUT, _data_sets(recipe, done)),
     }
     if not (recipe / "run.py").exists():
-        done.files["run.py"] = RUN_PY
+        done.files |= filled(EVERY, {})
     return done
 
 

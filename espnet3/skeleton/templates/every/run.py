@@ -1,4 +1,4 @@
-"""Run the stages of this recipe; see README.md."""
+"""Run the stages of this recipe."""
 
 from espnet3.systems.base.system import BaseSystem
 from espnet3.systems.launch import launch
