@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 FORMATS = ("flac", "wav", "flac.ark")
 STEP = "format_audio"
-ARKS = "wav"  # below out_dir, as publish_ark names it
+ARKS = "wav"  # the packed field, and its directory below out_dir
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class FormatAudioRunner(BaseRunner):
         made: dict[str, Any] = {"utt_id": utterance.utt_id, "n_samples": len(samples)}
         if how["audio_format"] == "flac.ark":
             packed = ArtifactFormat("ark", None, {"sample_rate": how["sample_rate"]})
-            return {**made, "entry": render_entry(utterance.utt_id, samples, packed, "wav")}
+            return {**made, "entry": render_entry(utterance.utt_id, samples, packed, ARKS)}
         path = audio_files.file_of(utterance.utt_id, how["audio_format"], how["n_hex"])
         audio_files.write_audio(out_dir / path, samples, how["sample_rate"])
         return {**made, "path": path, "recipe": recipe_of(utterance, how), "stamp": stamp}
@@ -203,7 +203,7 @@ class FormatAudioRunner(BaseRunner):
         table = (shard_dir / name).open("w", encoding="utf-8", newline="\n")
         if is_ark:
             index = (shard_dir / "wav.scp").open("w", encoding="utf-8")
-            return {"table": table, "index": index, "ark": ShardArk(shard_dir, "wav")}
+            return {"table": table, "index": index, "ark": ShardArk(shard_dir, ARKS)}
         return {"table": table, "files": audio_files.Flushed()}
 
     @staticmethod
@@ -238,7 +238,7 @@ class FormatAudioRunner(BaseRunner):
             for left in out.glob(f".{name}.*.tmp"):  # by a process that was killed
                 left.unlink()
         if how["audio_format"] == "flac.ark":
-            publish_ark(shard_dirs, "wav", out)
+            publish_ark(shard_dirs, ARKS, out)
             counts = publish_counts(shard_dirs, out)
         else:
             rows = read_shards(shard_dirs)
