@@ -13,25 +13,19 @@ from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.durations import read_durations
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
-from espnet3.parallel.engine.unit_times import from_record
+from espnet3.parallel.engine.unit_times import UnitTime, from_record
 from espnet3.runs.views import SlowItem
 
 
 @dataclass(frozen=True)
-class UnitRecord:
-    """What one unit took.
+class UnitRecord(UnitTime):
+    """What one unit took, and of what.
 
     Attributes:
-        first: its first position.
-        stop: one past its last position.
-        seconds: in `forward`.
         audio: seconds of audio in it; None if unknown.
         shard: name of the shard that it is in.
     """
 
-    first: int
-    stop: int
-    seconds: float
     audio: float | None
     shard: str
 
