@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from espnet3.report.lives import Lives, lives
 from espnet3.report.record import RunRecord, Start
 from espnet3.report.units import read_units
 from espnet3.runs import read_events, snapshot
+from espnet3.runs.logs import failed_attempts
 from espnet3.utils.masking import mask_secrets
 
 
@@ -97,18 +99,12 @@ def _from_ledger(run_dir: Path, manifest: Manifest) -> list[Start]:
 
 def _attempts(run_dir: Path, epochs: set[int]) -> list[Mapping[str, Any]]:
     """All failed attempts of these starts; those of another run in the directory do not count."""
-    attempts = []
-    try:
-        with (run_dir / "failures.jsonl").open("rb") as f:
-            for line in f:
-                try:
-                    entry = json.loads(line)
-                    if int(entry["epoch"]) in epochs:
-                        attempts.append(entry)
-                except (ValueError, LookupError, TypeError):
-                    continue  # it is half written
-    except OSError:
-        pass
+    attempts: list[Mapping[str, Any]] = []
+    with suppress(OSError):
+        for attempt in failed_attempts(run_dir):
+            with suppress(LookupError, TypeError, ValueError):
+                if int(attempt["epoch"]) in epochs:
+                    attempts.append(attempt)
     return attempts
 
 

@@ -14,7 +14,7 @@ from espnet3.parallel.engine.durations import read_durations
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.unit_times import from_record
 from espnet3.report.record import Units
-from espnet3.runs.unit_times import read_done
+from espnet3.runs.unit_times import named_units, read_done
 from espnet3.utils.scp import read_scp
 
 
@@ -28,7 +28,7 @@ def read_units(
         manifest: of the run.
         coverage: what is accepted, and the failed items, which are named there.
     """
-    names = {p: str(e.get("utterance", f"#{p}")) for p, e in coverage.failed.items()}
+    names = {p: coverage.name_of(p) for p in coverage.failed}
     first: list[int] = []
     stop: list[int] = []
     seconds: list[float] = []
@@ -38,8 +38,7 @@ def read_units(
             first.append(unit.first)
             stop.append(unit.stop)
             seconds.append(unit.seconds)
-        with suppress(LookupError, TypeError, ValueError):
-            names |= {int(p): str(name) for p, _, name in done["units"]["slowest"]}
+        names |= named_units(done)
     units = Units(np.array(first, np.int64), np.array(seconds), np.full(len(first), np.nan))
     durations = read_durations(run_dir)
     if durations is not None and len(durations) == manifest.positions and first:

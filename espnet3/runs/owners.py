@@ -1,31 +1,19 @@
 """Whether a run has a driver now, told without waiting and without touching its lock."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from espnet3.parallel.engine.owner import (
-    LONGEST_RECORD,
-    Owner,
-    decode,
     describe_process,
     has_pid_here,
     is_dead,
     is_on_this_host,
     is_suspended,
+    read_owner,
 )
 from espnet3.parallel.engine.watch import PATIENCE, UNITS
 from espnet3.runs.views import OwnerView
-
-
-def read_owner(run_dir: Path) -> tuple[Owner, float | None]:
-    """What the lock says, and when (unix seconds) it was last written to; nobody if it is empty."""
-    try:
-        with (run_dir / "lock").open("rb") as lock:
-            return decode(lock.read(LONGEST_RECORD)), os.fstat(lock.fileno()).st_mtime
-    except OSError:
-        return {}, None
 
 
 def see_owner(run_dir: Path, longest: Callable[[], float]) -> tuple[OwnerView | None, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from espnet3.errors import DataError
 from espnet3.parallel.engine.coverage import Coverage
-from espnet3.parallel.engine.events import STOPPED
+from espnet3.parallel.engine.events import EVENTS, STOPPED
 from espnet3.runs.events import read_events
 from espnet3.runs.own import coverage_of, own_for_a_moment
 
@@ -77,8 +77,7 @@ def _chosen(run_dir: Path, coverage: Coverage, item: str | None) -> dict[int, st
     Raises:
         DataError: if that item has not failed.
     """
-    failed = sorted(coverage.failed.items())
-    names = {p: str(entry.get("utterance", f"#{p}")) for p, entry in failed}
+    names = {p: coverage.name_of(p) for p in sorted(coverage.failed)}
     chosen = {p: name for p, name in names.items() if item in (None, name, f"#{p}")}
     if item is not None and not chosen:
         raise DataError(f"{item!r} is not among the {len(names)} failed items of {run_dir}")
@@ -110,6 +109,6 @@ def _refusal(run_dir: Path, words: tuple[str, ...], start: Mapping[str, Any]) ->
         return "with `resume: false` it would start over; leave that out"
     if not script.is_file():
         return f"{script} is not there"
-    if (run_dir / "events.jsonl").stat().st_uid != os.getuid():
+    if (run_dir / EVENTS).stat().st_uid != os.getuid():
         return "it was recorded by another user"
     return ""

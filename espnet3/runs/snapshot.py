@@ -182,7 +182,7 @@ def _failures(coverage: Coverage) -> tuple[FailedItem, ...]:
     return tuple(
         FailedItem(
             position,
-            str(entry.get("utterance", f"#{position}")),
+            coverage.name_of(position),
             str(entry.get("step") or ""),
             str(entry.get("error", "")),
             str(entry.get("message", "")),
@@ -206,7 +206,7 @@ def _workers(
         worker = _heard(run_dir, worker)
         if worker.name in leases:
             position = read_in_flight(marker_path(run_dir, worker.name), leases[worker.name])
-            name = "" if position is None else _name(position, coverage)
+            name = "" if position is None else coverage.name_of(position)
             worker = replace(worker, position=position, utterance=name)
         views.append(replace(worker, state="gone") if over else worker)
     return tuple(views)
@@ -220,10 +220,6 @@ def _heard(run_dir: Path, worker: WorkerView) -> WorkerView:
     except OSError:
         return worker
     return replace(worker, last_sign=max(worker.last_sign, written))
-
-
-def _name(position: int, coverage: Coverage) -> str:
-    return str(coverage.failed.get(position, {}).get("utterance", f"#{position}"))
 
 
 def _with_disk(seen: Snapshot) -> Snapshot:

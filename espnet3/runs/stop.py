@@ -14,9 +14,9 @@ from espnet3.parallel.engine.owner import (
     has_pid_here,
     is_dead,
     is_on_this_host,
+    read_owner,
 )
 from espnet3.parallel.engine.stop_request import write_request
-from espnet3.runs.owners import read_owner
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def slowest(
     for shard in heapq.nlargest(n, shards, key=lambda shard: shard.longest):
         done = read_done(run_dir, shard, run_id)
         units = from_record(done)
-        names = {first: str(name) for first, _, name in _named(done)}
+        names = named_units(done)
         for unit in heapq.nlargest(n, units, key=lambda unit: unit.seconds):
             name = names.get(unit.first, f"#{unit.first}")
             audio = audio_of(durations, unit.first, unit.stop)
@@ -92,8 +92,9 @@ def audio_of(durations: "array[float] | None", first: int, stop: int) -> float |
     return sum(durations[first:stop])
 
 
-def _named(done: Mapping[str, Any]) -> list[tuple[int, float, str]]:
+def named_units(done: Mapping[str, Any]) -> dict[int, str]:
+    """First position -> name, of the units that a `done` record names: the slowest of the shard."""
     try:
-        return [(int(first), float(s), str(name)) for first, s, name in done["units"]["slowest"]]
-    except (KeyError, TypeError, ValueError):
-        return []
+        return {int(first): str(name) for first, _, name in done["units"]["slowest"]}
+    except (LookupError, TypeError, ValueError):
+        return {}

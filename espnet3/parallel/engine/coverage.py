@@ -74,6 +74,10 @@ class Coverage:
     cleaned: tuple[str, ...] | None = None
     _failed_at: PositionSet = field(default_factory=PositionSet)
 
+    def name_of(self, position: int) -> str:
+        """What a failed position is called; ``#position`` where nobody knows a name."""
+        return str(self.failed.get(position, {}).get("utterance", f"#{position}"))
+
     def apply(self, entry: Mapping[str, Any]) -> None:
         """Take one ledger entry over.
 

@@ -13,7 +13,7 @@ from espnet3.parallel.engine.coverage import Coverage, shard_entries
 from espnet3.parallel.engine.inherited import offers, to_retry
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
-from espnet3.parallel.engine.owner import LONGEST_RECORD, decode, describe_process, is_dead, who
+from espnet3.parallel.engine.owner import describe_process, is_dead, read_owner, who
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
 
@@ -84,7 +84,7 @@ def look_ahead(
         left=PositionSet(coverage.remaining(plan.goal)),
         done=coverage.accepted,
         retried=tuple(again),
-        quarantined={p: str(failed[p].get("utterance", f"#{p}")) for p in sorted(bad)},
+        quarantined={p: coverage.name_of(p) for p in sorted(bad)},
         forward_seconds=coverage.forward_seconds,
         finished=finished and len(coverage.accepted) == plan.n_positions,
         remarks=tuple(remarks),
@@ -105,9 +105,5 @@ def _apply_what_a_start_does(
 
 
 def _owner(run_dir: Path) -> str:
-    try:
-        with (run_dir / "lock").open("rb") as lock:
-            owner = decode(lock.read(LONGEST_RECORD))
-    except OSError:
-        return ""
+    owner, _ = read_owner(run_dir)
     return who(owner) if owner and not is_dead(owner, describe_process()) else ""

@@ -55,6 +55,15 @@ def decode(data: bytes) -> Owner:
     return owner if isinstance(owner, dict) and "host" in owner else {}
 
 
+def read_owner(run_dir: Path) -> tuple[Owner, float | None]:
+    """What the lock says, and when (unix seconds) it was last written to; nobody if it is empty."""
+    try:
+        with (run_dir / "lock").open("rb") as lock:
+            return decode(lock.read(LONGEST_RECORD)), os.fstat(lock.fileno()).st_mtime
+    except OSError:
+        return {}, None
+
+
 def without_beat(owner: Owner) -> Owner:
     """The owner alone, to tell whether two records are of the same one."""
     return {key: value for key, value in owner.items() if key != "beat"}
