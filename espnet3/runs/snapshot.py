@@ -205,9 +205,10 @@ def _workers(
             continue
         worker = _heard(run_dir, worker)
         if worker.name in leases:
-            position = read_in_flight(marker_path(run_dir, worker.name), leases[worker.name])
-            name = "" if position is None else coverage.name_of(position)
-            worker = replace(worker, position=position, utterance=name)
+            unit = read_in_flight(marker_path(run_dir, worker.name), leases[worker.name])
+            if unit is not None:
+                name = unit.name or coverage.name_of(unit.position)
+                worker = replace(worker, position=unit.position, utterance=name)
         views.append(replace(worker, state="gone") if over else worker)
     return tuple(views)
 

@@ -65,6 +65,26 @@ def test_live_run_is_seen_from_outside_and_afterwards(log, out, start_driver):
     assert ": done\n" in espnet3("status", out, "--watch")[0]  # nothing to wait for
 
 
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_unit_in_hand_is_called_by_its_name(log, out, start_driver, n_workers):
+    tell(log, 0, "hold")
+    driver = start_driver(1, n_workers=n_workers)
+    await_that(lambda: notes(log, "held") == ["0"], driver)
+    (at,) = [worker for worker in runs.snapshot(out).workers if worker.position is not None]
+    assert (at.position, at.utterance) == (0, "utt0")
+    assert "working at utt0, 0 done" in espnet3("status", out)[0]
+    tell(log, 0, None)
+    assert driver.wait() == 0
+
+
+def test_driver_that_nobody_has_buried_is_dead(log, out, start_driver):
+    driver = holding(log, out, start_driver, 5)
+    driver.kill()
+    os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on
+    assert runs.snapshot(out).state == "dead"
+    assert espnet3("stop", out)[1] == 1
+
+
 def test_workers_are_seen_with_host_and_end(log, out, start_driver):
     tell(log, 3, "kill once")
     tell(log, 7, "hold")

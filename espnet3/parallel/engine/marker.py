@@ -3,23 +3,47 @@
 A store into a memory-mapped file costs some tens of nanoseconds and survives any death of the
 process (SIGKILL, SIGSEGV, `os._exit`), as the kernel keeps the page. It does not survive the death
 of the machine, and on NFS another host may see it late.
+
+Behind it stands the name of a unit, for people who look at the run: the worker has it at hand, and
+nobody else may know it. It is entered now and then alone, so it may be that of an older unit.
 """
 
 import mmap
 import os
 import struct
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from espnet3.parallel.engine.disk import explained
 
 DRIVER = "driver"  # the worker's name where leases run in the driver itself
-_FORMAT = "QQ"
-_SIZE = struct.calcsize(_FORMAT)
+_FORMAT = "QQQ"
+_UNIT, _LEASE, _NAMED = range(3)
+_NAME_AT = struct.calcsize(_FORMAT)
+_LONGEST_NAME = 231  # bytes
+_SIZE = _NAME_AT + _LONGEST_NAME + 1
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """What a worker has in hand.
+
+    Attributes:
+        position: the first of the unit.
+        name: of the item there; "" if it was not entered.
+    """
+
+    position: int
+    name: str = ""
 
 
 class Marker:
-    """Written by one worker process: the lease and the first position of the unit in hand."""
+    """Written by one worker process: the lease and the first position of the unit in hand.
+
+    Attributes:
+        cells: `cells[0] = position + 1` marks the beginning of a unit.
+    """
 
     def __init__(self, path: Path) -> None:
         # The directory is the driver's to make: a worker that comes late must not make it again.
@@ -33,13 +57,20 @@ class Marker:
         self.cells = memoryview(self._map).cast("Q")
 
     def begin_lease(self, lease: int) -> None:
-        """Enter a lease, with no unit begun. Then `cells[0] = position + 1` marks each unit."""
-        self.cells[0] = 0
-        self.cells[1] = lease + 1
+        """Enter a lease, with no unit begun."""
+        self.cells[_UNIT] = 0
+        self.cells[_LEASE] = lease + 1
 
     def end_lease(self) -> None:
         """Leave the lease."""
-        self.cells[0] = self.cells[1] = 0
+        self.cells[_UNIT] = self.cells[_LEASE] = 0
+
+    def enter_name(self, position: int, name: str) -> None:
+        """Say what the item at a position is called, cut to 231 bytes."""
+        data = name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME]
+        self.cells[_NAMED] = 0  # who reads in between is not to take it for another's
+        self._map[_NAME_AT : _NAME_AT + len(data) + 1] = data + b"\0"
+        self.cells[_NAMED] = position + 1
 
     def remove(self) -> None:
         """Remove the file, if it is still this one: a newer owner has one of the same name."""
@@ -59,18 +90,22 @@ def remove_marker(path: str | Path) -> None:
         os.unlink(path)
 
 
-def read_in_flight(path: Path, lease: int | None = None) -> int | None:
-    """The position that a worker had begun last; None if none, or unknown.
+def read_in_flight(path: Path, lease: int | None = None) -> InFlight | None:
+    """The unit that a worker had begun last; None if none, or unknown.
 
     Args:
         path: of its marker.
         lease: only if it was in this lease.
     """
     try:
-        position, number = struct.unpack(_FORMAT, path.read_bytes())
+        data = path.read_bytes()
+        unit, number, named = struct.unpack_from(_FORMAT, data)
     except (OSError, struct.error):
         return None
-    return position - 1 if position and lease in (None, number - 1) else None
+    if not unit or lease not in (None, number - 1):
+        return None
+    name = data[_NAME_AT:].partition(b"\0")[0] if named == unit else b""
+    return InFlight(unit - 1, name.decode("utf-8", "replace"))
 
 
 def take_driver_marker(run_dir: Path) -> int | None:
@@ -78,7 +113,7 @@ def take_driver_marker(run_dir: Path) -> int | None:
 
     Workers of a dead driver died of that, so theirs say nothing.
     """
-    position = read_in_flight(marker_path(run_dir, DRIVER))
+    unit = read_in_flight(marker_path(run_dir, DRIVER))
     for path in (run_dir / "logs").glob("inflight.*"):
         path.unlink(missing_ok=True)
-    return position
+    return None if unit is None else unit.position

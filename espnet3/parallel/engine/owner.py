@@ -97,7 +97,7 @@ def is_dead(owner: Owner, here: Owner) -> bool:
         return True
     if not has_pid_here(owner, here) or not isinstance(owner.get("pid"), int):
         return False
-    return _start_ticks(owner["pid"]) != owner.get("ticks")
+    return _start_ticks(owner["pid"]) != owner.get("ticks") or _is_zombie(owner["pid"])
 
 
 def who(owner: Owner) -> str:
@@ -137,10 +137,20 @@ def _start_ticks(pid: int) -> int | None:
 
 def is_suspended(pid: int) -> bool:
     """Whether a process was stopped, by Ctrl-Z for example, and has not been let go on."""
+    return _state(pid) in ("T", "t")
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and its parent has not asked how, as some containers never do."""
+    return _state(pid) in ("Z", "X")
+
+
+def _state(pid: int) -> str:
+    """One letter, as `ps` shows it; "" if there is no such process."""
     try:
-        return _stat_fields(pid)[0] in ("T", "t")
+        return _stat_fields(pid)[0]
     except (OSError, IndexError):
-        return False
+        return ""
 
 
 def _stat_fields(pid: int) -> list[str]:

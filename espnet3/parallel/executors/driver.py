@@ -219,7 +219,8 @@ class Driver:
             in_flight = None
             # A nanny that is silent went down with its job: for no item's fault.
             if self.watch is None or worker.status is not None:
-                in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
+                unit = read_in_flight(Path(worker.marker), worker.lease.number)
+                in_flight = None if unit is None else unit.position
             if worker.ended_at is None:  # else it is told already
                 how = worker.death.how or "died"
                 logger.warning("worker %s %s with %s in hand", worker.name, how, worker.lease.told)

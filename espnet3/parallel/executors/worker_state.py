@@ -101,7 +101,8 @@ class Worker:
         if gap > 5 * every:  # nobody was looking: this process was suspended, and perhaps all
             self._since += gap
         number = None if self.lease is None else self.lease.number
-        self.position = None if number is None else read_in_flight(Path(self.marker), number)
+        unit = None if number is None else read_in_flight(Path(self.marker), number)
+        self.position = None if unit is None else unit.position
         if (number, self.position) != self._unit:
             self._unit, self._since, self.tell_at = (number, self.position), now, 0.0
         self.seconds = now - self._since

@@ -27,6 +27,8 @@ from espnet3.parallel.worker.memory import is_out_of_memory, let_go
 
 logger = logging.getLogger(__name__)
 
+NAMING = 200  # times as long as it took to name a unit, no other is named
+
 
 @dataclass
 class _Progress:
@@ -178,10 +180,13 @@ class LeaseWorker:
         first, position, seconds, longest = lease.first, lease.first, 0.0, 0.0
         times, are_kept = array("f"), self._times_are_kept
         now = perf_counter()
-        deadline = now + lease.seconds
+        deadline, due = now + lease.seconds, now  # one comparison is for both
         while position < lease.stop and not is_draining():
-            if now >= deadline and position > first:
-                break
+            if now >= due:
+                if now >= deadline and position > first:
+                    break
+                rest = NAMING * self._enter_name(items[position - first], position)
+                due = min(deadline, now + rest)
             if single:
                 stop, idx = position + 1, items[position - first]
             else:
@@ -226,13 +231,24 @@ class LeaseWorker:
         else:
             progress.broken = failure
 
+    def _enter_name(self, item: Any, position: int) -> float:
+        """Put the name of a unit beside its mark; gives the seconds that this took."""
+        began = perf_counter()
+        self._marker.cells[0] = position + 1  # `utt_id` is user code, which may crash, too
+        self._marker.enter_name(position, self._name(item, position))
+        return perf_counter() - began
+
+    def _name(self, item: Any, position: int) -> str:
+        return self._utterance(item if self._single else [item], position)
+
     def _utterance(self, idx: Any, position: int) -> str:
         if not self._single and not idx:  # user code has emptied its batch
             return f"#{position}"
         index = idx if self._single else idx[0]
         utt_id = getattr(self._env.get("dataset"), "utt_id", None)
         if callable(utt_id):
-            with suppress(Exception):  # this is for a message; the item may be broken in any way
+            # This is for people; the item may be broken in any way.
+            with suppress(Exception, SystemExit):
                 return str(utt_id(index))
         return str(index) if isinstance(index, str) else f"#{position}"
 
@@ -245,8 +261,7 @@ class LeaseWorker:
         if progress.times:
 
             def name_of(position: int) -> str:
-                idx = items[position - lease.first]
-                return self._utterance(idx if self._single else [idx], position)
+                return self._name(items[position - lease.first], position)
 
             units = to_record(progress.times, lease.first, shard.stop, self._job.plan, name_of)
         commit(directory, self._job.run_id, self._job.naming.epoch, shard, units)
