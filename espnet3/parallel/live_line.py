@@ -25,7 +25,7 @@ class _Display(Protocol):
 
     def draw(self, text: str) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, text: Callable[[], str]) -> None: ...
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def _drawn(display: _Display, text: Callable[[], str]) -> Iterator[None]:
     finally:
         over.set()
         thread.join(timeout=5.0)
-        display.close()
+        display.close(text)
 
 
 def _display(stack: ExitStack) -> _Display | None:
@@ -124,8 +124,8 @@ class _Terminal:
             self._redraw()
         return n
 
-    def close(self) -> None:
-        """Take the line away."""
+    def close(self, text: Callable[[], str]) -> None:
+        """Take the line away; what became of the run is logged."""
         with self._lock:
             self._line = ""
             self._redraw()
@@ -222,8 +222,10 @@ class _Notebook:
             self._text = text
             self._handle.update(self._bundle(text), raw=True)
 
-    def close(self) -> None:
-        """Leave the last line where it is."""
+    def close(self, text: Callable[[], str]) -> None:
+        """Leave a line that is true."""
+        with suppress(Exception):
+            self.draw(text())
 
     @staticmethod
     def _bundle(text: str) -> dict[str, str]:
