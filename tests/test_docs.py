@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from espnet3.commands import main
 from espnet3.parallel import config
 from espnet3.parallel.config_check import ENVS, RULES
 
@@ -143,6 +144,16 @@ def test_api_reference_names_what_there_is() -> None:
         imported = importlib.import_module(module)
         for member in re.findall(r"\w+", members):
             assert hasattr(imported, member), f"{module} has no {member}"
+
+
+def test_every_command_can_be_given_from_python() -> None:
+    rows = re.findall(
+        r"^\| `espnet3 (\w+)` \| (.+) \|$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE
+    )
+    assert [command for command, _ in rows] == [*main.COMMANDS]
+    for _, calls in rows:
+        for module, name in re.findall(r"`(espnet3\.[\w.]+)\.(\w+)`", calls):
+            assert callable(getattr(importlib.import_module(module), name))
 
 
 @pytest.mark.parametrize("cls", [config.ParallelConfig, config.RunConfig])
