@@ -17,6 +17,7 @@ from espnet3.parallel.backends.modules import BACKENDS
 from espnet3.parallel.backends.open_files import allow_open_files
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.config_check import ENVS, LOCAL
+from espnet3.parallel.dask_log import dask_log, silence, worker_environment
 from espnet3.parallel.main_guard import UNGUARDED, check_is_no_import, explanation
 from espnet3.parallel.signals import deferred
 from espnet3.parallel.wording import nearest
@@ -48,7 +49,8 @@ def start_cluster(config: ParallelConfig, logs: Path | None = None) -> Any:
 
     Args:
         config: where the workers run.
-        logs: where a batch scheduler puts the logs of jobs, unless `options` say it.
+        logs: where local workers write what Dask says, and where a batch scheduler puts the logs
+            of jobs, unless `options` say it.
 
     Returns:
         A running `distributed.deploy.Cluster`; whoever asked for it closes it. A cluster of batch
@@ -95,10 +97,9 @@ def _start(config: ParallelConfig, logs: Path | None) -> Any:
         )
     allow_open_files(config.env, config.n_workers)
     dask.config.set(LASTING_SETTINGS)
-    # What Dask says at start, at shutdown and about deaths, the engine says in its own words.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    silence()
     if config.env in LOCAL:
-        return _start_local(config)
+        return _start_local(config, logs)
     make_cluster: Callable[[ParallelConfig, Path], Any] = batch.make_cluster
     if config.env in BACKENDS:
         make_cluster = BACKENDS[config.env].make_cluster
@@ -108,7 +109,7 @@ def _start(config: ParallelConfig, logs: Path | None) -> Any:
         return make_cluster(config, logs or Path("logs").absolute())
 
 
-def _start_local(config: ParallelConfig) -> Any:
+def _start_local(config: ParallelConfig, logs: Path | None) -> Any:
     import dask
 
     # BLAS and OpenMP read these when a process loads them, so they must be there before it starts.
@@ -116,7 +117,7 @@ def _start_local(config: ParallelConfig) -> Any:
         **DASK_SETTINGS,
         "distributed.nanny.pre-spawn-environ": {
             **local.worker_environment(config.n_workers),
-            "DASK_LOGGING__DISTRIBUTED": "critical",
+            **worker_environment(logs),
         },
     }
     # All of them are read while the cluster starts; replaced workers get copies.
@@ -155,6 +156,8 @@ class Session:
     def __init__(self) -> None:
         self._open: list[tuple[ParallelConfig, Any]] = []
         self._users: list[ParallelConfig] = []
+        self._logs: Path | None = None
+        """Of the last who has used one."""
         self._guard = threading.RLock()
 
     @contextmanager
@@ -165,6 +168,7 @@ class Session:
         """
         with self._guard:  # another thread may be asking too
             self._users.append(config)
+            self._logs = logs or self._logs
         try:
             with self._guard:
                 cluster = self._find(config) or self._start(config, logs)
@@ -175,7 +179,7 @@ class Session:
 
     def close(self) -> None:
         """Close all clusters."""
-        with deferred("when the workers have left"):
+        with deferred("when the workers have left"), dask_log(self._logs):
             while self._open:
                 close_cluster(self._open.pop()[1])
 

@@ -11,7 +11,8 @@ from espnet3.errors import ConfigError, RunFailed, RunStopped
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.directory import OpenRun, check_kept, check_shards, own_run, seal
 from espnet3.parallel.engine.disk import is_no_items_fault, told
-from espnet3.parallel.engine.events import DONE, EVENTS, MERGING, STOPPED, EventLog
+from espnet3.parallel.engine.events import DONE, MERGING, STOPPED, EventLog
+from espnet3.parallel.engine.files import EVENTS, FAILURES
 from espnet3.parallel.engine.items import as_items
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.progress import duration
@@ -238,7 +239,7 @@ def _merge(runner: Runner, owned: OpenRun, resumes: bool) -> Any:
         logger.warning(
             "published %d of %d items; %d failed and are left out (see %s); the next run tries "
             "them again%s",
-            n - len(failed), n, len(failed), owned.run_dir / "failures.jsonl",
+            n - len(failed), n, len(failed), owned.run_dir / FAILURES,
             f", but not the {n_killed} with {KILLED} before max_kills is raised" * bool(n_killed),
         )  # fmt: skip
     return value

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from espnet3.errors import ConfigError
 from espnet3.parallel import results
+from espnet3.parallel.engine.files import SHARD
 from espnet3.parallel.worker.inject import call, check_given, select_env
 
 _GIVEN: dict[str, Sequence[str]] = {
@@ -87,7 +88,7 @@ class RunnerHooks:
         cls, shard_id: int = 0, output_dir: str = "", shard_subdir: str = "", **env: Any
     ) -> dict[str, Any]:
         """Make the shard's directory, open its writers, and return its state."""
-        shard_dir = Path(output_dir) / shard_subdir / f"split.{shard_id}"
+        shard_dir = Path(output_dir) / shard_subdir / f"{SHARD}{shard_id}"
         shard_dir.mkdir(parents=True, exist_ok=True)
         if cls._keeps_json():
             writers: dict[str, Any] = results.open_results(shard_dir)

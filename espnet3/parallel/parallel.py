@@ -152,12 +152,14 @@ def shared_cluster(config: ParallelConfig, logs: "Path | None" = None) -> Iterat
 
     Args:
         config: where the workers run.
-        logs: where the logs of batch jobs go if the cluster is started here.
+        logs: where it is written what Dask says, and the logs of batch jobs if the cluster is
+            started here.
     """
     from espnet3.parallel.clusters import open_cluster
+    from espnet3.parallel.dask_log import dask_log
 
     started = open_cluster(config, logs) if _session is None else _session.use(config, logs)
-    with started as cluster:
+    with dask_log(logs), started as cluster:
         yield cluster
 
 

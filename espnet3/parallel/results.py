@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from espnet3.errors import DataError, RecordRejected
+from espnet3.parallel.engine.files import RECORD
 
 FILE_NAME = "results.jsonl"
 
@@ -39,7 +40,7 @@ def read_results(shard_dirs: Sequence[Path]) -> list[Any]:
     for shard_dir in shard_dirs:
         path = Path(shard_dir) / FILE_NAME
         lines = path.read_text(encoding="utf-8").split("\n")
-        done = json.loads((path.parent / "done").read_bytes())
+        done = json.loads((path.parent / RECORD).read_bytes())
         if lines.pop() or len(lines) != done["last"] - done["first"] + 1:
             raise DataError(
                 f"{path} does not hold the results of positions {done['first']} to {done['last']}; "

@@ -12,12 +12,14 @@ from typing import Any
 
 from espnet3.errors import LedgerError
 from espnet3.parallel.engine.coverage import Coverage
-from espnet3.parallel.engine.ledger import find_epochs, ledger_path, read_coverage
-from espnet3.parallel.engine.manifest import CONFIG, Manifest
+from espnet3.parallel.engine.files import CONFIG
+from espnet3.parallel.engine.ledger import find_epochs, ledger_path
+from espnet3.parallel.engine.manifest import Manifest
 from espnet3.report.lives import Lives, lives
 from espnet3.report.record import RunRecord, Start
 from espnet3.report.units import read_units
-from espnet3.runs import read_events, snapshot
+from espnet3.runs import RunReader
+from espnet3.runs.events import of_run
 from espnet3.runs.logs import failed_attempts
 from espnet3.utils.masking import mask_secrets
 
@@ -30,17 +32,17 @@ def read_run(run_dir: Path, name: str) -> RunRecord:
         name: what to call the run.
     """
     try:
-        seen = snapshot(run_dir, disk=False)
-        manifest = Manifest.read(run_dir)
-        coverage = Coverage() if manifest is None else read_coverage(run_dir, manifest.run_id)
+        reader = RunReader(run_dir)
+        seen = reader.look(disk=False)
     except LedgerError as error:
         return RunRecord(name, str(run_dir), "damaged", str(error), 0, 0)
     run = RunRecord(name, str(run_dir), seen.state, seen.reason, seen.goal, seen.done)
+    manifest, coverage = reader.manifest, reader.coverage
     if manifest is None:
         return run
     accepted = {shard.name: shard for shard in coverage.shards.values()}
     now = time.time() if seen.is_live else None
-    events = read_events(run_dir, manifest.run_id)
+    events = of_run(reader.events, manifest.run_id)
     life = lives(events, manifest.positions, accepted, now)
     units, name_of = read_units(run_dir, manifest, coverage)
     starts = {start.epoch: start for start in (*_from_ledger(run_dir, manifest), *life.starts)}

@@ -6,18 +6,11 @@ import shutil
 from pathlib import Path
 
 from espnet3.errors import DataError
-from espnet3.parallel.engine.begin import PREVIOUS
 from espnet3.parallel.engine.coverage import Coverage
-from espnet3.parallel.engine.durations import DURATIONS
-from espnet3.parallel.engine.events import DONE, EVENTS
-from espnet3.parallel.engine.manifest import CONFIG, PREVIOUS_CONFIG
-from espnet3.parallel.engine.shards import PREFIX
-from espnet3.parallel.engine.stop_request import STOP
+from espnet3.parallel.engine.events import DONE
+from espnet3.parallel.engine.files import SHARD, is_of_engine
 from espnet3.runs.own import coverage_of, own_for_a_moment
 
-_ENGINE = {"manifest.json", CONFIG, PREVIOUS_CONFIG, PREVIOUS, "failures.jsonl", "lock", "logs"}
-_ENGINE |= {EVENTS, DURATIONS, STOP}
-_LEDGER = re.compile(r"ledger\.\d+\.jsonl")
 _IN_A_SHARD = re.compile(rb"split\.1\d{10,}/")
 _TEXT = 1 << 20  # bytes at the beginning of a file that are searched for paths
 
@@ -50,7 +43,7 @@ def clean(run_dir: str | os.PathLike[str]) -> int:
             # Said first: broken off here, the rest is removed by the next call.
             run.ledger.append({"kind": "cleaned", "kept": kept})
             run.ledger.flush()
-        names = [n for n in os.listdir(run.run_dir) if n.startswith(PREFIX)]
+        names = [n for n in os.listdir(run.run_dir) if n.startswith(SHARD)]
         for name in names:
             run.ledger.check_owner()
             shutil.rmtree(run.run_dir / name, ignore_errors=True)
@@ -72,7 +65,7 @@ def _kept(run_dir: Path, coverage: Coverage) -> list[str]:
         why = f"{len(coverage.accepted)} items are done, and nothing was merged yet"
     if why:
         raise DataError(f"{run_dir} is not finished: {why}. Its shards are needed.")
-    names = sorted(n for n in os.listdir(run_dir) if _is_of_merge(n))
+    names = sorted(n for n in os.listdir(run_dir) if not is_of_engine(n))
     if not names:
         raise DataError(
             f"{run_dir} holds nothing but shards: what its runner returned was made from them, "
@@ -84,10 +77,6 @@ def _kept(run_dir: Path, coverage: Coverage) -> list[str]:
                 f"{run_dir / name} names a file in a shard ({path}...), which would be gone."
             )
     return names
-
-
-def _is_of_merge(name: str) -> bool:
-    return not (name in _ENGINE or name.startswith((PREFIX, ".")) or _LEDGER.fullmatch(name))
 
 
 def _path_into_shard(path: Path) -> str:

@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from espnet3.parallel.engine.events import EVENTS
+from espnet3.parallel.engine.files import EVENTS
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,17 @@ def read_events(run_dir: str | os.PathLike[str], run_id: str | None = None) -> l
         run_dir: the run directory.
         run_id: of its manifest, to leave out those of runs that were there before; None for all.
     """
-    events: list[Event] = []
-    mine = run_id is None
-    for event in EventReader(run_dir).read():
-        if event.event == "start" and run_id is not None:
+    events = EventReader(run_dir).read()
+    return events if run_id is None else of_run(events, run_id)
+
+
+def of_run(events: Iterable[Event], run_id: str) -> list[Event]:
+    """Those of the starts of one run, where the directory held others before."""
+    chosen: list[Event] = []
+    mine = False
+    for event in events:
+        if event.event == "start":
             mine = event.fields.get("run_id") == run_id
         if mine:
-            events.append(event)
-    return events
+            chosen.append(event)
+    return chosen

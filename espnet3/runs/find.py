@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-_OF_A_RUN = ("manifest.json", "ledger.1.jsonl")
+from espnet3.parallel.engine.files import LEDGER, MANIFEST
+
+_OF_A_RUN = (MANIFEST, LEDGER.format(epoch=1))
 DEEPEST = 4  # levels below the directory that is given
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.errors import DataError
+from espnet3.parallel.engine.files import FAILURES, LOGS, RECORD, WORKER_LOG, WORKER_LOG_NAME
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.runs.events import EventReader
 
-_LOGS = "logs"
 _TIME = re.compile(r"(?:--- )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 MARGIN = 2.0  # seconds before and after a lease of which lines are shown, as logs tell whole ones
 TAIL = 50  # lines that are shown
@@ -31,7 +31,7 @@ class _Lease:
 
 def log_files(run_dir: str | os.PathLike[str]) -> list[Path]:
     """The log files of a run's workers, by name."""
-    paths = Path(run_dir, _LOGS).glob("worker.*.log")
+    paths = Path(run_dir, LOGS).glob(WORKER_LOG.format(name="*"))
     return sorted(paths, key=lambda path: (len(path.name), path.name))
 
 
@@ -45,12 +45,13 @@ def worker_log(run_dir: str | os.PathLike[str], worker: str) -> Path:
     Raises:
         DataError: if there is none, naming those that there are.
     """
-    files = {path.name[len("worker.") : -len(".log")]: path for path in log_files(run_dir)}
+    named = [(WORKER_LOG_NAME.fullmatch(path.name), path) for path in log_files(run_dir)]
+    files = {match[1]: path for match, path in named if match}
     for name in (worker, worker.rpartition(".")[0]):
         if name in files:
             return files[name]
     there = ", ".join(files) or "none"
-    raise DataError(f"no log of a worker {worker!r} in {Path(run_dir, _LOGS)}; there are: {there}")
+    raise DataError(f"no log of a worker {worker!r} in {Path(run_dir, LOGS)}; there are: {there}")
 
 
 def failed_attempts(
@@ -63,7 +64,7 @@ def failed_attempts(
         item: name of an utterance, or `#position`; None for all.
     """
     try:
-        lines = Path(run_dir, "failures.jsonl").read_text(errors="replace").splitlines()
+        lines = Path(run_dir, FAILURES).read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return
     for line in lines:
@@ -141,7 +142,7 @@ def _names(shard_dir: Path, item: str) -> bool:
     """Whether a text file of a shard has a line that begins with that name."""
     start = item.encode() + b" "
     for path in sorted(shard_dir.glob("*")):
-        if path.is_file() and path.name != "done":
+        if path.is_file() and path.name != RECORD:
             with path.open("rb") as lines:
                 if any(line.startswith(start) for line in lines):
                     return True

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.disk import explained
-from espnet3.parallel.engine.events import EVENTS, EventLog
+from espnet3.parallel.engine.events import EventLog
+from espnet3.parallel.engine.files import EVENTS
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock
 from espnet3.parallel.engine.manifest import Manifest

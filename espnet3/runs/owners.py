@@ -5,33 +5,56 @@ from collections.abc import Callable
 from pathlib import Path
 
 from espnet3.parallel.engine.owner import (
+    Owner,
     describe_process,
     has_pid_here,
     is_dead,
     is_on_this_host,
     is_suspended,
     read_owner,
+    without_beat,
 )
 from espnet3.parallel.engine.watch import PATIENCE, UNITS
 from espnet3.runs.views import OwnerView
 
 
-def see_owner(run_dir: Path, longest: Callable[[], float]) -> tuple[OwnerView | None, str]:
+class Beats:
+    """What this process itself has seen of a heartbeat, from one look to the next."""
+
+    def __init__(self) -> None:
+        self._owner: Owner = {}
+        self._moved: float | None = None
+
+    def seconds(self, owner: Owner) -> float | None:
+        """Since it was last seen to have moved; None if it never was."""
+        if owner != self._owner:
+            moves = without_beat(owner) == without_beat(self._owner)
+            self._owner, self._moved = owner, time.monotonic() if moves else None
+        return None if self._moved is None else time.monotonic() - self._moved
+
+
+def see_owner(
+    run_dir: Path, longest: Callable[[], float], beats: Beats
+) -> tuple[OwnerView | None, str]:
     """Who owns the run, and why that driver counts as dead; "" if it does not.
 
-    On its own host a driver is asked for by its pid. From elsewhere its heartbeat tells, by the
-    time at which the lock file was last written: with clocks that differ by minutes it may be wrong
-    for a while, which harms nobody, as nothing is taken over here.
+    On its own host a driver is asked for by its pid. From elsewhere its heartbeat tells. Until that
+    was seen to move, all there is to go by is the time at which the lock file was last written:
+    with clocks that differ by minutes that may be wrong, which harms nobody, as nothing is taken
+    over here.
 
     Args:
         run_dir: the run directory.
         longest: tells the seconds of the longest unit so far, which may hold a heartbeat up.
+        beats: of former looks.
     """
     owner, written = read_owner(run_dir)
     if not owner:
         return None, ""
     here = describe_process()
-    seconds = None if written is None else max(0.0, time.time() - written)
+    seconds = beats.seconds(owner)
+    if seconds is None and written is not None:
+        seconds = max(0.0, time.time() - written)
     sure = is_on_this_host(owner, here) and (
         owner.get("boot") != here["boot"] or has_pid_here(owner, here)
     )

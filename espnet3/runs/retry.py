@@ -9,7 +9,8 @@ from typing import Any
 
 from espnet3.errors import DataError
 from espnet3.parallel.engine.coverage import Coverage
-from espnet3.parallel.engine.events import EVENTS, STOPPED
+from espnet3.parallel.engine.events import STOPPED
+from espnet3.parallel.engine.files import EVENTS
 from espnet3.runs.events import read_events
 from espnet3.runs.own import coverage_of, own_for_a_moment
 

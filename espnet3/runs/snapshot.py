@@ -13,9 +13,9 @@ from espnet3.parallel.engine.events import DONE, FAILED, PLANNING, RUNNING, STOP
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.marker import marker_path, read_in_flight
-from espnet3.runs.events import EventReader
+from espnet3.runs.events import Event, EventReader
 from espnet3.runs.history import ENDS, History
-from espnet3.runs.owners import see_owner
+from espnet3.runs.owners import Beats, see_owner
 from espnet3.runs.unit_times import audio_of, slowest
 from espnet3.runs.views import FailedItem, OwnerView, Snapshot, WorkerView
 
@@ -42,27 +42,39 @@ class RunReader:
 
     Args:
         run_dir: the run directory.
+
+    Attributes:
+        manifest: that the last look has read; None if there is none.
+        coverage: what its ledger says is done and failed.
+        events: what was new in the event log.
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
         self.run_dir = Path(run_dir).absolute()
-        self._events = EventReader(self.run_dir)
+        self.manifest: Manifest | None = None
+        self.coverage = Coverage()
+        self.events: list[Event] = []
+        self._log = EventReader(self.run_dir)
         self._history = History()
+        self._beats = Beats()
 
     def look(self, *, disk: bool = True) -> Snapshot:
         """As `snapshot`."""
         run_dir = self.run_dir
-        manifest = Manifest.read(run_dir)
+        self.manifest = manifest = Manifest.read(run_dir)
         if manifest is None:
             return self._without_manifest()
         # The owner first: one that ends just now has told so before it lets go of the lock.
-        owner, dead = see_owner(run_dir, lambda: read_coverage(run_dir, manifest.run_id).longest)
-        for event in self._events.read():
+        owner, dead = see_owner(
+            run_dir, lambda: read_coverage(run_dir, manifest.run_id).longest, self._beats
+        )
+        self.events = self._log.read()
+        for event in self.events:
             if event.event == "start":
                 self._history = History.of(event)
             else:
                 self._history.take(event)
-        coverage = read_coverage(run_dir, manifest.run_id)
+        self.coverage = coverage = read_coverage(run_dir, manifest.run_id)
         history = self._of_this(manifest.run_id)
         state, reason = _state(coverage, history, manifest.positions, owner, dead)
         durations = read_durations(run_dir)
@@ -89,7 +101,7 @@ class RunReader:
         return _with_disk(seen) if disk else seen
 
     def _without_manifest(self) -> Snapshot:
-        owner, dead = see_owner(self.run_dir, lambda: 0.0)
+        owner, dead = see_owner(self.run_dir, lambda: 0.0, self._beats)
         if owner is None:
             raise FileNotFoundError(f"no run in {self.run_dir} (there is no manifest.json)")
         return Snapshot(self.run_dir, time.time(), DEAD if dead else PLANNING, dead, owner=owner)

@@ -11,6 +11,7 @@ from typing import Any
 
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.durations import read_durations
+from espnet3.parallel.engine.files import RECORD
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.unit_times import UnitTime, from_record
@@ -79,7 +80,7 @@ def slowest(
 def read_done(run_dir: Path, shard: Shard, run_id: str) -> Mapping[str, Any]:
     """The `done` record of a shard; empty if it is not there (any more)."""
     try:
-        done = json.loads((run_dir / shard.name / "done").read_bytes())
+        done = json.loads((run_dir / shard.name / RECORD).read_bytes())
     except (OSError, ValueError):
         return {}
     return done if isinstance(done, dict) and done.get("run_id") == run_id else {}

@@ -11,6 +11,7 @@ import click
 from omegaconf import OmegaConf
 
 from espnet3.errors import ESPnet3Error
+from espnet3.parallel.engine.files import LOGS
 from espnet3.systems.base.stages import StageSpec
 from espnet3.systems.checked import Checked
 from espnet3.utils.config import resolved_container
@@ -142,7 +143,7 @@ def _show_runs(
         if not problems:
             click.echo("  workers: none is started, for nothing is left to do")
         return problems
-    logs = first_logs or place.absolute() / next(iter(jobs)) / "logs"
+    logs = first_logs or place.absolute() / next(iter(jobs)) / LOGS
     return problems + _show_starts(settings, logs)
 
 
@@ -156,13 +157,13 @@ def _show_job(job: Job, kind: str, settings: Settings, place: Path) -> tuple[str
         click.echo(
             f"    items: {job.n_items}; what is left only {its_kind} knows, as no BaseRunner"
         )
-        return "", place.absolute() / job.name / "logs"
+        return "", place.absolute() / job.name / LOGS
     run_plan = plan_of(job.runner, range(job.n_items), job.durations, settings)
     for line in run_plan.lines():
         click.echo("    " + line.replace("\n", "\n    "))
     if run_plan.outlook.refusal:
         return f"{kind} {job.name} would be refused", None
-    return "", run_plan.run_dir.absolute() / "logs" if run_plan.outlook.left else None
+    return "", run_plan.run_dir.absolute() / LOGS if run_plan.outlook.left else None
 
 
 def _show_starts(settings: Settings, logs: Path) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 from espnet3.errors import IdentityChanged, LedgerError, RunInUse, RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
-from espnet3.parallel.engine.begin import PREVIOUS, SET_ASIDE
+from espnet3.parallel.engine.begin import SET_ASIDE
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.directory import (
     OpenRun,
@@ -26,6 +26,7 @@ from espnet3.parallel.engine.directory import (
     read_summary,
     seal,
 )
+from espnet3.parallel.engine.files import PREVIOUS
 from espnet3.parallel.engine.manifest import Manifest
 
 IDENTITY = {"model": {"name": "tiny", "beam": 5}, "dataset": {"path": "data/test"}}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from espnet3 import runs
 from espnet3.commands.main import main
 from espnet3.errors import DataError, RunFailed, RunInUse, RunStopped
 from espnet3.parallel.engine import heartbeat
-from espnet3.parallel.engine.stop_request import STOP, write_request
-from espnet3.parallel.parallel import set_parallel
+from espnet3.parallel.engine.files import STOP
+from espnet3.parallel.engine.owner import BEAT_AT, encode, encode_beat
+from espnet3.parallel.engine.stop_request import write_request
+from espnet3.parallel.parallel import parallel_session, set_parallel
 from espnet3.runs.owners import read_owner
 
 
@@ -107,6 +110,18 @@ def test_workers_are_seen_with_host_and_end(log, out, start_driver):
     assert espnet3("logs", out)[0].count(".log") == 2
 
 
+def test_what_dask_says_stands_in_the_log_alone(log, tmp_path, capfd, caplog):
+    one, other = tmp_path / "one", tmp_path / "other"
+    with parallel_session({"env": "local", "n_workers": 2}):
+        lines(log, one)(range(4))
+        lines(log, other)(range(4))
+    started, ended = ((out / "logs/dask.log").read_text() for out in (one, other))
+    for by in ("scheduler: Register worker", "nanny: ", "worker:         Registered to"):
+        assert f"INFO distributed.{by}" in started
+    assert "distributed.scheduler: Closing scheduler" in ended
+    assert "distributed" not in "".join(capfd.readouterr()) + caplog.text
+
+
 def test_killed_driver_is_dead_until_the_next_one_comes(log, out, start_driver):
     driver = holding(log, out, start_driver, 5)
     driver.kill()
@@ -120,6 +135,47 @@ def test_killed_driver_is_dead_until_the_next_one_comes(log, out, start_driver):
     set_parallel({"n_workers": 1})
     assert lines(log, out)(range(10)) == lines_of(range(10))
     assert runs.snapshot(out).state == "done"
+
+
+@pytest.fixture
+def elsewhere(log, out):
+    """A run whose driver is on another host; takes how often its heart has beaten, and when."""
+    set_parallel({"n_workers": 1, "limit": 4})
+    lines(log, out)(range(10))
+    (out / "lock").write_bytes(encode({"host": "elsewhere", "pid": 7, "started": "just now"}))
+
+    def beat(times, seconds_ago):
+        with (out / "lock").open("r+b") as lock:
+            os.pwrite(lock.fileno(), encode_beat(times), BEAT_AT)
+        os.utime(out / "lock", (then := time.time() - seconds_ago, then))
+
+    return beat
+
+
+def test_owner_on_another_host_lives_as_long_as_its_heart_beats(out, elsewhere):
+    elsewhere(1, seconds_ago=100)
+    seen = runs.snapshot(out)
+    assert (seen.is_live, seen.owner.host, seen.owner.here) == (True, "elsewhere", False)
+    assert seen.owner.seconds >= 100
+    elsewhere(1, seconds_ago=200)
+    seen = runs.snapshot(out)
+    assert (seen.state, seen.is_live) == ("dead", False)
+    assert seen.reason == "no heartbeat of its driver, pid 7 on elsewhere, for 200 s"
+    assert ": dead (no heartbeat" in espnet3("status", out)[0]
+
+
+def test_heart_that_is_seen_to_beat_is_believed_more_than_clocks(out, elsewhere):
+    reader = runs.RunReader(out)
+    elsewhere(1, seconds_ago=3600)  # by the clock there
+    assert reader.look().state == "dead"
+    elsewhere(2, seconds_ago=3590)
+    seen = reader.look()
+    assert seen.is_live
+    assert seen.owner.seconds < 60
+    with (out / "ledger.1.jsonl").open("a") as ledger:  # it may have to wait for a long unit
+        shard = {"kind": "shard", "dir": "split.1", "first": 4, "last": 4, "seconds": 1300.0}
+        ledger.write(json.dumps({**shard, "longest": 1300.0}) + "\n")
+    assert runs.snapshot(out).is_live
 
 
 def test_stop_drains(log, out, start_driver):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from espnet3.components.data.audio.files import files_below
 from espnet3.components.data.utterances import Utterance
 from espnet3.errors import DataError
+from espnet3.parallel.engine.files import RECORD, SHARD
 from espnet3.utils import durable
 from espnet3.utils.scp import check_scp_value
 
@@ -82,7 +83,7 @@ class MadeFiles:
 
     def take_over(self, run_dir: Path) -> None:
         """Add what a run has finished that is not to be merged any more."""
-        done = [shard for shard in run_dir.glob("split.*") if (shard / "done").exists()]
+        done = [shard for shard in run_dir.glob(f"{SHARD}*") if (shard / RECORD).exists()]
         self._rows |= {row.utt_id: row for row in read_shards(done)}
         with durable.replacing(self._path) as table:
             table.writelines(row.line().encode() for row in self._rows.values())

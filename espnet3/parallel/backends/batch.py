@@ -50,7 +50,7 @@ def make_cluster(config: ParallelConfig, logs: Path) -> Any:
     # Workers write into the run directory, so they see what is there.
     place = Path(given.pop("shared_temp_directory", logs))
     keys = KeyFiles(place) if config.secure else None
-    given.setdefault("silence_logs", logging.CRITICAL)
+    given.setdefault("silence_logs", False)
     if keys is not None:
         given |= {"security": keys.credentials.security(), "protocol": "tls"}
     cluster = _watched(env)(keys, job_cls=job_class(env, submissions), **given)

@@ -76,7 +76,6 @@ class Cluster(SpecCluster):
             scheduler={"cls": Scheduler, "options": {**scheduler, "security": security}},
             security=security,
             worker={"cls": WorkerPod, "options": {}},
-            silence_logs=logging.CRITICAL,
             name=pods.cluster,
         )  # type: ignore[no-untyped-call]
 

@@ -3,7 +3,6 @@
 With `local_gpu` each has a GPU of its own.
 """
 
-import logging
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -45,7 +44,7 @@ def make_cluster(config: ParallelConfig) -> "LocalCluster":
         "worker_class": LeaseNanny,
         "threads_per_worker": 1,
         "memory_limit": 0,
-        "silence_logs": logging.ERROR,
+        "silence_logs": False,  # it would silence handlers of others, too
         "host": "127.0.0.1",
     }
     if config.env == "local_gpu":

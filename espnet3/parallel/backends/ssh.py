@@ -104,7 +104,6 @@ class Cluster(SpecCluster):
             scheduler={"cls": Scheduler, "options": {**scheduler, "security": security}},
             security=security,
             worker={"cls": Remote, "options": {}},
-            silence_logs=logging.CRITICAL,
             name="ssh",
         )  # type: ignore[no-untyped-call]
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from espnet3.parallel.engine.coverage import Coverage
+from espnet3.parallel.engine.files import CONFIG, MANIFEST, PREVIOUS, PREVIOUS_CONFIG
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import (
-    CONFIG,
-    PREVIOUS_CONFIG,
     Manifest,
     code_changed,
     some_of,
@@ -24,7 +23,6 @@ from espnet3.parallel.engine.marker import take_driver_marker
 
 logger = logging.getLogger(__name__)
 
-PREVIOUS = "manifest.previous.json"
 SET_ASIDE = (PREVIOUS, PREVIOUS_CONFIG)
 
 
@@ -45,7 +43,7 @@ def begin(
     """
     check()
     take_driver_marker(run_dir)  # whoever died, it was not this run's item
-    old, config = run_dir / "manifest.json", run_dir / CONFIG
+    old, config = run_dir / MANIFEST, run_dir / CONFIG
     if old.exists():
         # A complete run is worth more than one that has begun.
         keep = not (run_dir / PREVIOUS).exists()

@@ -13,6 +13,7 @@ from espnet3.parallel.engine import shards
 from espnet3.parallel.engine.begin import SET_ASIDE, begin, go_on
 from espnet3.parallel.engine.coverage import Shard, shard_entries
 from espnet3.parallel.engine.disk import explained
+from espnet3.parallel.engine.files import LOGS
 from espnet3.parallel.engine.inherited import offers, to_retry
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock
@@ -115,7 +116,7 @@ def own_run(
             ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, lock.owner, lock.check)
         try:
             with explained(run_dir):
-                (run_dir / "logs").mkdir(exist_ok=True)
+                (run_dir / LOGS).mkdir(exist_ok=True)
                 _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
                 _drop_missing(run_dir, manifest.run_id, ledger)
                 _retry_failed(run_dir, ledger, config.max_kills)

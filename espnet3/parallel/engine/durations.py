@@ -10,23 +10,27 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet3.parallel.engine.files import DURATIONS
+
 logger = logging.getLogger(__name__)
 
-DURATIONS = "durations.f32"
 MOST = 4_000_000  # positions of a run for which they are kept
 
 
 def keep_durations(run_dir: Path, durations: Sequence[float]) -> None:
-    """Write them beside the run; a disk that refuses costs these alone."""
+    """Write them beside the run, unless they stand there; a disk that refuses costs these alone."""
     if len(durations) > MOST:
         return
     data = array("f", durations)
     if sys.byteorder == "big":
         data.byteswap()
+    path, content = run_dir / DURATIONS, data.tobytes()
     temporary = run_dir / f".{DURATIONS}.{os.getpid()}.tmp"
     try:
-        temporary.write_bytes(data.tobytes())
-        os.replace(temporary, run_dir / DURATIONS)
+        if path.exists() and path.stat().st_size == len(content) and path.read_bytes() == content:
+            return
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         logger.warning("%s/%s is not written: %s", run_dir, DURATIONS, error.strerror)

@@ -22,7 +22,6 @@ from espnet3.errors import OwnershipLost, RunFailed
 
 logger = logging.getLogger(__name__)
 
-EVENTS = "events.jsonl"
 AT_MOST = 256  # lines that are collected before they are written
 
 PLANNING = "planning"

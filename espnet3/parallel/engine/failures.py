@@ -11,6 +11,7 @@ from typing import Any
 from espnet3.errors import RunFailed
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.disk import explained
+from espnet3.parallel.engine.files import FAILURES
 from espnet3.parallel.engine.report import HUNG, KILLED, UnitFailure
 from espnet3.parallel.wording import first_line, printable, unless_resuming
 
@@ -23,7 +24,7 @@ class FailureLog:
     """`failures.jsonl`: one line per failed attempt, appended by the owner."""
 
     def __init__(self, run_dir: Path) -> None:
-        self.path = run_dir / "failures.jsonl"
+        self.path = run_dir / FAILURES
         self._attempts: Counter[int] = Counter()
 
     def append(self, failure: UnitFailure, worker: str, epoch: int) -> None:

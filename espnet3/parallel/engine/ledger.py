@@ -9,7 +9,6 @@ finds a newer epoch stops before it writes another line, so a wrongly presumed d
 import errno
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,23 +17,23 @@ from typing import Any, Self
 from espnet3.errors import LedgerError, OwnershipLost
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.disk import explained
+from espnet3.parallel.engine.files import LEDGER, LEDGER_NAME
 from espnet3.utils import durable
 
 VERSION = 1
 _WAYS_ON = "Nothing was changed. Use another output_dir, or `run: {resume: false}` to start over."
-_NAME = re.compile(r"ledger\.([1-9]\d*)\.jsonl")
 
 
 def ledger_path(run_dir: Path, epoch: int) -> Path:
     """Path of one epoch's ledger."""
-    return run_dir / f"ledger.{epoch}.jsonl"
+    return run_dir / LEDGER.format(epoch=epoch)
 
 
 def find_epochs(run_dir: Path) -> list[int]:
     """Epochs that have a ledger in `run_dir`, oldest first."""
     if not run_dir.is_dir():
         return []
-    names = (_NAME.fullmatch(name) for name in os.listdir(run_dir))
+    names = (LEDGER_NAME.fullmatch(name) for name in os.listdir(run_dir))
     return sorted(int(match[1]) for match in names if match)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from espnet3.errors import OwnershipLost, RunInUse
+from espnet3.parallel.engine.files import LOCK
 from espnet3.parallel.engine.heartbeat import Heartbeat
 from espnet3.parallel.engine.owner import (
     LONGEST_RECORD,
@@ -77,7 +78,7 @@ class OwnerLock:
                 how to look at it.
             OSError: if the lock file cannot be opened or written.
         """
-        path = run_dir / "lock"
+        path = run_dir / LOCK
         here = describe_process()
         watch = Watch(run_dir)
         while True:

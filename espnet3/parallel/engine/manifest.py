@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from espnet3.errors import IdentityChanged, LedgerError
+from espnet3.parallel.engine.files import CONFIG, MANIFEST, PREVIOUS_CONFIG
 from espnet3.parallel.engine.identity import FILES, changes, config_key, hash_identity
 from espnet3.parallel.engine.items import digest_items
 from espnet3.utils import durable
 from espnet3.utils.masking import mask_argument, mask_secrets
 
 VERSION = 1
-CONFIG, PREVIOUS_CONFIG = "config.yaml", "config.previous.yaml"
 # Whoever has called the runner knows the directory by another name.
 _ELSEWHERE = (
     "another output_dir (in a recipe: another exp_tag, inference_dir or stats_dir; "
@@ -85,7 +85,7 @@ class Manifest:
         Raises:
             LedgerError: if the file is damaged or was written by another version.
         """
-        path = run_dir / "manifest.json"
+        path = run_dir / MANIFEST
         try:
             data = json.loads(path.read_bytes())
             if data["version"] != VERSION:
@@ -141,7 +141,7 @@ class Manifest:
         text = json.dumps(mask_secrets(dict(identity)), indent=2, sort_keys=True)
         durable.replace(run_dir / CONFIG, f"{self._head}{text}\n".encode(), check)
         text = json.dumps(asdict(self), indent=1)
-        durable.replace(run_dir / "manifest.json", text.encode() + b"\n", check)
+        durable.replace(run_dir / MANIFEST, text.encode() + b"\n", check)
 
     def has_config(self, run_dir: Path) -> bool:
         """Whether `config.yaml` is this run's; it is another one's where this one was put back."""

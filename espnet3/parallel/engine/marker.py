@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet3.parallel.engine.disk import explained
+from espnet3.parallel.engine.files import IN_FLIGHT, LOGS
 
 DRIVER = "driver"  # the worker's name where leases run in the driver itself
 _FORMAT = "QQQ"
@@ -81,7 +82,7 @@ class Marker:
 
 def marker_path(run_dir: Path, worker: str) -> Path:
     """Where the worker of that name marks the unit in hand."""
-    return run_dir / "logs" / f"inflight.{worker}"
+    return run_dir / LOGS / f"{IN_FLIGHT}{worker}"
 
 
 def remove_marker(path: str | Path) -> None:
@@ -114,6 +115,6 @@ def take_driver_marker(run_dir: Path) -> int | None:
     Workers of a dead driver died of that, so theirs say nothing.
     """
     unit = read_in_flight(marker_path(run_dir, DRIVER))
-    for path in (run_dir / "logs").glob("inflight.*"):
+    for path in (run_dir / LOGS).glob(f"{IN_FLIGHT}*"):
         path.unlink(missing_ok=True)
     return None if unit is None else unit.position

@@ -10,6 +10,7 @@ from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import shards
 from espnet3.parallel.engine.begin import compare
 from espnet3.parallel.engine.coverage import Coverage, shard_entries
+from espnet3.parallel.engine.files import MANIFEST
 from espnet3.parallel.engine.inherited import offers, to_retry
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
@@ -61,7 +62,7 @@ def look_ahead(
     everything = PositionSet([(0, plan.goal)])
     owner = _owner(run_dir)
     if not resume:
-        there = (run_dir / "manifest.json").exists()
+        there = (run_dir / MANIFEST).exists()
         return Outlook(everything, starts_over=there, owner=owner)
     try:
         manifest = Manifest.read(run_dir)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from espnet3.parallel.engine.files import LOCK
 from espnet3.utils.masking import mask_argument
 
 Owner = Mapping[str, Any]
@@ -58,7 +59,7 @@ def decode(data: bytes) -> Owner:
 def read_owner(run_dir: Path) -> tuple[Owner, float | None]:
     """What the lock says, and when (unix seconds) it was last written to; nobody if it is empty."""
     try:
-        with (run_dir / "lock").open("rb") as lock:
+        with (run_dir / LOCK).open("rb") as lock:
             return decode(lock.read(LONGEST_RECORD)), os.fstat(lock.fileno()).st_mtime
     except OSError:
         return {}, None

@@ -11,9 +11,9 @@ from typing import Any
 
 from espnet3.errors import RunStopped
 from espnet3.parallel.engine.coverage import Shard
+from espnet3.parallel.engine.files import RECORD, SHARD
 from espnet3.utils import durable
 
-PREFIX = "split."
 _NAME = re.compile(r"split\.(\d+)")
 _EPOCH_DIGITS, _LEASE_DIGITS = 4, 6
 _MADE_HERE = re.compile(rf"split\.1\d+(?P<epoch>\d{{{_EPOCH_DIGITS}}})\d{{{_LEASE_DIGITS}}}")
@@ -58,7 +58,7 @@ class ShardNaming:
 
 def shard_name(shard_id: int) -> str:
     """Directory name of a shard."""
-    return f"{PREFIX}{shard_id}"
+    return f"{SHARD}{shard_id}"
 
 
 def commit(
@@ -83,7 +83,7 @@ def commit(
     }
     if units is not None:
         record["units"] = units
-    durable.replace(directory / "done", json.dumps(record).encode() + b"\n")
+    durable.replace(directory / RECORD, json.dumps(record).encode() + b"\n")
     durable.fsync_path(directory.parent)
 
 
@@ -93,7 +93,7 @@ def read_done(directory: Path, run_id: str) -> Shard | None:
     Whoever wrote `done` may have died before its name was on disk; afterwards it is.
     """
     try:
-        record: Any = json.loads((directory / "done").read_bytes())
+        record: Any = json.loads((directory / RECORD).read_bytes())
         if record["run_id"] != run_id:
             return None
         shard = Shard(
@@ -113,7 +113,7 @@ def read_done(directory: Path, run_id: str) -> Shard | None:
 def holds(directory: Path, shard: Shard, run_id: str) -> bool:
     """Whether `directory` is still the committed shard that the ledger says it is."""
     try:
-        record: Any = json.loads((directory / "done").read_bytes())
+        record: Any = json.loads((directory / RECORD).read_bytes())
         found = record["run_id"], record["first"], record["last"]
     except (OSError, ValueError, KeyError, TypeError):
         return False

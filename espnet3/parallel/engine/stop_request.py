@@ -11,12 +11,11 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+from espnet3.parallel.engine.files import STOP
 from espnet3.parallel.engine.owner import Owner, without_beat
 from espnet3.utils import durable
 
 logger = logging.getLogger(__name__)
-
-STOP = "stop.json"
 
 
 def write_request(run_dir: Path, owner: Owner, by: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from espnet3.errors import ConfigError
 from espnet3.parallel import modules_by_path
 from espnet3.parallel.config import ParallelConfig
+from espnet3.parallel.engine.files import LOGS
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors.driver import Driver
 from espnet3.parallel.executors.hub import Hub, Interrupted
@@ -50,7 +51,7 @@ def run_on_cluster(
     with (
         deferred("when the workers have left"),
         interruption.ended_at_once(ending),
-        shared_cluster(parallel, job.run_dir / "logs") as cluster,
+        shared_cluster(parallel, job.run_dir / LOGS) as cluster,
         Client(cluster) as client,
     ):
         hub = Hub(cluster.scheduler, job.token)

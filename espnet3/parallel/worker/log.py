@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from espnet3.parallel.engine.files import LOGS, WORKER_LOG
 from espnet3.parallel.worker.stack import DUMP_SIGNAL
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -22,7 +23,7 @@ def log_name(worker: str) -> str:
     Args:
         worker: the name that it keeps when its process is replaced; the file then goes on.
     """
-    return f"logs/worker.{worker}.log"
+    return f"{LOGS}/{WORKER_LOG.format(name=worker)}"
 
 
 @contextmanager

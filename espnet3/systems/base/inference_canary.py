@@ -16,6 +16,7 @@ from espnet3.errors import ConfigError, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.canary import Canary
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
+from espnet3.parallel.engine.files import LOGS, WORKER_LOG
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.run_plan import plan_of
 from espnet3.parallel.wording import printable
@@ -110,7 +111,7 @@ class InferenceCanary:
 
     def log_tail(self) -> list[str]:
         """The end of what its worker said, which tells of a crash in C code."""
-        logs = sorted((self.unit.runner.run_dir / "logs").glob("worker.*.log"))
+        logs = sorted((self.unit.runner.run_dir / LOGS).glob(WORKER_LOG.format(name="*")))
         text = logs[0].read_text(encoding="utf-8", errors="replace") if logs else ""
         return [printable(line) for line in text.splitlines()[-_TAIL:]]
 

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from espnet3.errors import ConfigError
+from espnet3.parallel.engine.files import SHARD
 from espnet3.systems.base.inference_provider import InferenceProvider
 from espnet3.systems.base.inference_runner import as_keys, load_function
 from espnet3.systems.base.record_writer import why_no_field_name
@@ -96,7 +97,7 @@ def _test_sets(config: DictConfig, problems: list[str]) -> list[str]:
 def _is_directory_name(name: str) -> bool:
     parts = name.split("/")
     # Dots only, or a run's own name, could lead out of the place or into another run.
-    bad = any(part.strip(".") == "" or part.startswith("split.") for part in parts)
+    bad = any(part.strip(".") == "" or part.startswith(SHARD) for part in parts)
     return name.isprintable() and "\\" not in name and not bad and not PurePath(name).is_absolute()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import concatenate_shard_files
+from espnet3.parallel.engine.files import RECORD
 from espnet3.systems.base.record_writer import FIELDS_FILE
 from espnet3.utils.ark_merge import publish_ark
 from espnet3.utils.durable import fsync_path, replacing
@@ -114,7 +115,7 @@ def _read_shards(shard_dirs: Sequence[Path]) -> list[_Shard]:
 def _done_record(path: Path) -> dict[str, Any]:
     """Return the engine's note on a committed shard; {} where there is none."""
     with suppress(OSError, ValueError):
-        record = json.loads((path / "done").read_bytes())
+        record = json.loads((path / RECORD).read_bytes())
         if isinstance(record, dict):
             return record
     return {}
