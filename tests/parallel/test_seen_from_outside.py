@@ -137,6 +137,17 @@ def test_killed_driver_is_dead_until_the_next_one_comes(log, out, start_driver):
     assert runs.snapshot(out).state == "done"
 
 
+def test_lengths_of_audio_are_written_down_once(log, out):
+    set_parallel({"n_workers": 1})
+    kept = out / "durations.f32"
+    lines(log, out)(range(3), durations=[1.0, 2.0, 0.5])
+    written = kept.stat()
+    lines(log, out)(range(3), durations=[1.0, 2.0, 0.5])
+    assert os.path.samestat(kept.stat(), written)
+    lines(log, out)(range(3), durations=[1.0, 2.0, 4.0])
+    assert runs.snapshot(out).audio == 7.0
+
+
 @pytest.fixture
 def elsewhere(log, out):
     """A run whose driver is on another host; takes how often its heart has beaten, and when."""
