@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,15 +44,31 @@ def command(directory: Path, watch: bool, every: float, as_json: bool, n_workers
             counted = time.monotonic()
         began = time.monotonic()
         seen = [_look(reader, disk) for reader in readers]
-        if watch and not as_json:
-            click.clear()  # of a terminal alone
-        for each in seen:
-            click.echo(_told(each, as_json, n_workers))
-        if not (watch and any(not isinstance(each, _Unreadable) and each.is_live for each in seen)):
+        text = "\n".join(_told(each, as_json, n_workers) for each in seen)
+        goes_on = watch and any(not isinstance(run, _Unreadable) and run.is_live for run in seen)
+        drawn = watch and not as_json and _on_terminal()
+        click.echo(_over_the_last(text, not goes_on) if drawn else text, nl=not drawn)
+        if not goes_on:
             break
         time.sleep(max(every, LOOKING * (time.monotonic() - began)))
     if any(isinstance(each, _Unreadable) for each in seen):
         raise click.exceptions.Exit(1)
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _over_the_last(text: str, whole: bool) -> str:
+    """From the top left, each line to its end, then nothing: a cleared screen would flicker.
+
+    What does not fit is left out, unless it is to be shown whole: it would roll the screen.
+    """
+    lines = text.split("\n")
+    if not whole:
+        columns, rows = shutil.get_terminal_size()
+        lines = [line[: columns - 1] for line in lines[: rows - 1]]
+    return "\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J"
 
 
 @dataclass(frozen=True)

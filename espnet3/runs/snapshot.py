@@ -57,9 +57,10 @@ class RunReader:
         self._log = EventReader(self.run_dir)
         self._history = History()
         self._beats = Beats()
+        self._disk: tuple[int | None, int | None] = None, None
 
     def look(self, *, disk: bool = True) -> Snapshot:
-        """As `snapshot`."""
+        """As `snapshot`; with `disk=False` that is as it was when it was last added up."""
         run_dir = self.run_dir
         self.manifest = manifest = Manifest.read(run_dir)
         if manifest is None:
@@ -97,8 +98,10 @@ class RunReader:
             **_counts(coverage, history, manifest.positions),
             **_audio(coverage, durations, manifest.positions),
         )
-        seen = _with_rates(seen, history)
-        return _with_disk(seen) if disk else seen
+        if disk:
+            self._disk = _count(run_dir)
+        size, files = self._disk
+        return replace(_with_rates(seen, history), disk_bytes=size, disk_files=files)
 
     def _without_manifest(self) -> Snapshot:
         owner, dead = see_owner(self.run_dir, lambda: 0.0, self._beats)
@@ -235,13 +238,14 @@ def _heard(run_dir: Path, worker: WorkerView) -> WorkerView:
     return replace(worker, last_sign=max(worker.last_sign, written))
 
 
-def _with_disk(seen: Snapshot) -> Snapshot:
+def _count(run_dir: Path) -> tuple[int, int]:
+    """Bytes and number of the files in a directory."""
     size = files = 0
-    for root, _, names in os.walk(seen.run_dir):
+    for root, _, names in os.walk(run_dir):
         for name in names:
             try:
                 size += os.lstat(os.path.join(root, name)).st_size
             except OSError:  # it was removed meanwhile
                 continue
             files += 1
-    return replace(seen, disk_bytes=size, disk_files=files)
+    return size, files

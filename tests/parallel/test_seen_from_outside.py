@@ -9,6 +9,7 @@ import sys
 import termios
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,29 @@ def test_unit_in_hand_is_called_by_its_name(log, out, start_driver, n_workers):
     assert "working at utt0, 0 done" in espnet3("status", out)[0]
     tell(log, 0, None)
     assert driver.wait() == 0
+
+
+def test_watching_draws_over_what_it_drew_until_the_run_is_over(log, out, start_driver):
+    driver = holding(log, out, start_driver, 5)
+    terminal, ours = pty.openpty()
+    termios.tcsetwinsize(ours, (8, 100))
+    command = [sys.executable, "-m", "espnet3", "status", out, "--watch", "--every", "0.1"]
+    watching = subprocess.Popen(command, stdout=ours, env={**os.environ, "TERM": "xterm"})
+    os.close(ours)
+    drawn = b""
+    while drawn.count(b"\x1b[J") < 3:
+        drawn += os.read(terminal, 4096)
+    tell(log, 5, None)
+    assert driver.wait() == 0
+    with suppress(OSError):  # the end of what is written to a terminal
+        while more := os.read(terminal, 4096):
+            drawn += more
+    assert watching.wait() == 0
+    looks = drawn.decode().split("\x1b[H")[1:]
+    assert all(": running" in look and look.count("\n") == 7 for look in looks[:3])
+    assert all("  disk " in look for look in looks[:3])
+    assert ": done" in looks[-1]
+    assert "  slowest" in looks[-1], "what did not fit is shown in the end"
 
 
 def test_driver_that_nobody_has_buried_is_dead(log, out, start_driver):
