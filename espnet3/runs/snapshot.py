@@ -76,6 +76,8 @@ class RunReader:
             owner=owner,
             n_items=manifest.positions,
             forward_seconds=coverage.forward_seconds,
+            split=len(coverage.split),
+            memory=history.memory,
             failures=_failures(coverage),
             slowest=tuple(
                 slowest(run_dir, manifest.run_id, coverage.shards.values(), SLOWEST, durations)
