@@ -24,6 +24,7 @@ class ParallelConfig:
     Attributes:
         env: The backend that starts the workers. ``local`` is this machine.
         n_workers: How many worker processes. ``local`` with 1 runs inside the driver's process.
+        workers_per_gpu: How many workers share a GPU, with ``local_gpu``.
         options: Keyword arguments of the Dask cluster class behind ``env``.
         worker_start_timeout: Seconds without any worker that end a run; null waits for batch jobs
             as long as they are queued.
@@ -34,6 +35,7 @@ class ParallelConfig:
 
     env: str = "local"
     n_workers: int = 1
+    workers_per_gpu: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     worker_start_timeout: float | None = None
     adaptive: Mapping[str, Any] | None = None
@@ -135,6 +137,7 @@ def parse_parallel(
     env = where.get("env", ParallelConfig.env)
     problems += config_check.env_options(env, where.get("options"))
     problems += config_check.adaptive(env, where)
+    problems += config_check.gpu_sharing(env, where)
     if problems:
         raise ConfigError(config_check.report(source, problems))
     if where.get("adaptive") is not None:
