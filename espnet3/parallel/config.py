@@ -24,22 +24,22 @@ class ParallelConfig:
     Attributes:
         env: The backend that starts the workers. ``local`` is this machine.
         n_workers: How many worker processes. ``local`` with 1 runs inside the driver's process.
-        workers_per_gpu: How many workers share a GPU, with ``local_gpu``.
         options: Keyword arguments of the Dask cluster class behind ``env``.
         worker_start_timeout: Seconds without any worker that end a run; null waits for batch jobs
             as long as they are queued.
         adaptive: ``minimum`` number of workers; between it and ``n_workers`` the number follows the
             work. Null keeps ``n_workers``.
         security: False leaves connections unencrypted, and open to whoever reaches them.
+        workers_per_gpu: How many workers share a GPU, with ``local_gpu``.
     """
 
     env: str = "local"
     n_workers: int = 1
-    workers_per_gpu: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     worker_start_timeout: float | None = None
     adaptive: Mapping[str, Any] | None = None
     security: bool | None = None
+    workers_per_gpu: int = 1
 
     @property
     def bounds(self) -> tuple[int, int]:
