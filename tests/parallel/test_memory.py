@@ -12,6 +12,11 @@ from espnet3.errors import RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
+from espnet3.report.read import read_run
+from espnet3.report.summary import summarise
+from espnet3.report.timeline import timeline
+from espnet3.runs import snapshot
+from espnet3.runs.text import describe
 
 
 class OutOfMemoryError(RuntimeError):
@@ -191,9 +196,17 @@ def test_runner_with_one_result_for_a_batch_has_it_halved_by_the_engine(log, out
     assert [f["error"] for f in failures] == ["MemoryError"] * 2
 
 
-def test_events_tell_of_it(log, out):
+def test_status_and_report_tell_of_it(log, out):
     note(log, "room", 4)
     run(log, out, 16, 8)
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     (event,) = [e for e in events if e["event"] == "out_of_memory"]
     assert event["set"] == "`run: {batch_seconds: 3.6}`"
+    told = "out of memory with 8 items of up to 1.0 s (8 padded seconds); going on with at most 4"
+    text = describe(snapshot(out))
+    assert f"  memory   {told}" in text
+    assert "16 of 16 done (100 %), 0 failed, 0 left; 16 not done in the planned unit" in text
+    record = read_run(out, "test")
+    summary = summarise(record, timeline(record), None)
+    assert "16 items not done in the planned unit" in summary.done
+    assert any(told in line for line in summary.to_do)
