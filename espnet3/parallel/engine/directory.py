@@ -17,7 +17,7 @@ from espnet3.parallel.engine.inherited import offers, to_retry
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock
 from espnet3.parallel.engine.manifest import Manifest
-from espnet3.parallel.engine.marker import take_driver_marker
+from espnet3.parallel.engine.marker import InFlight, take_driver_marker
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.visible import still_missing
 
@@ -31,8 +31,8 @@ class OpenRun:
     run_dir: Path
     manifest: Manifest
     ledger: Ledger
-    in_flight: int | None = None
-    """The position that a former driver had in hand when it died, if it worked in process."""
+    in_flight: InFlight | None = None
+    """What a former driver was at when it died, if it worked in process."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from espnet3.parallel.engine.events import NOWHERE, EventLog
 from espnet3.parallel.engine.lease_events import dealt, lost, reported
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.lengths import Lengths
+from espnet3.parallel.engine.marker import InFlight
 from espnet3.parallel.engine.plan import Plan
-from espnet3.parallel.engine.positions import PositionSet
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.shards import ShardNaming, read_done, shard_name
+from espnet3.parallel.engine.suspects import Suspects
 from espnet3.parallel.engine.tally import Tally
 from espnet3.parallel.engine.troubles import Troubles
-from espnet3.parallel.wording import printable
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class Run:
             workers=workers,
             lengths=self._lengths,
         )
+        self._suspects = Suspects(plan, self._dealer, name_of)
         self._troubles = Troubles(run_dir, plan, config, ledger, self._dealer, name_of, events)
 
     @property
@@ -150,14 +151,15 @@ class Run:
         reported(self.events, lease, report, self._lengths)
         self._say_how_far()
 
-    def lost(self, lease: Lease, in_flight: int | None, death: Death = UNKNOWN) -> None:
+    def lost(self, lease: Lease, found: InFlight | None, death: Death = UNKNOWN) -> None:
         """The worker that held `lease` is gone.
 
         Args:
             lease: its lease.
-            in_flight: the position it had begun last, or None if it had begun none.
+            found: what it was at; None if it had begun no unit.
             death: what is known of its end.
         """
+        in_flight = None if found is None else found.position
         try:
             self._dealer.settle(lease.number)
         except KeyError:
@@ -170,11 +172,15 @@ class Run:
             self._accept(committed)
             self._return_rest(lease, committed.stop)
             return
-        if in_flight is None or death.by_driver_at not in (None, in_flight):
+        if found is None or in_flight is None or death.by_driver_at not in (None, in_flight):
             self._return_rest(lease, lease.first)
             if death.by_driver_at is None:
                 self._count_idle_death(death)
             return
+        if self._suspects.deal_alone(lease, found):
+            return
+        if lease.alone:
+            self._suspects.explained()
         stop = lease.stop if lease.alone else self.plan.unit_stop(in_flight, lease.stop)
         self._dealer.give_back(lease.first, in_flight)
         if death.by_driver_at is None:
@@ -183,17 +189,11 @@ class Run:
             self._troubles.hung(in_flight, stop, death.worker, death.log, death.stack)
         self._dealer.give_back(stop, lease.stop)
 
-    def suspect_from_before(self, position: int) -> None:
-        """A former driver died while it had `position` in hand, in process."""
-        ranges = PositionSet(self.coverage.remaining(self.plan.goal))
-        if position not in ranges:
-            return
-        stop = self.plan.unit_stop(position, ranges.range_at(position)[1])
-        self._dealer.take_out(position, stop)
-        logger.warning(
-            "the last start died in %s; it is done alone", printable(self.name_of(position))
-        )
-        self._troubles.killed(position, stop, "it was the driver itself")
+    def suspect_from_before(self, found: InFlight) -> None:
+        """A former driver died while it was at that, in process."""
+        unit = self._suspects.from_before(found, self.coverage.remaining(self.plan.goal))
+        if unit is not None:
+            self._troubles.killed(*unit, "it was the driver itself")
 
     def lost_idle(self, death: Death) -> None:
         """A worker is gone that had begun no unit: nobody is to blame, but it may not go on.
