@@ -29,6 +29,7 @@ NAMES = (
     "transfers",
     "prepare",
     "statistics",
+    "loading_ahead",
 )
 
 
