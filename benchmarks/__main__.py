@@ -30,6 +30,7 @@ NAMES = (
     "transfers",
     "prepare",
     "statistics",
+    "loading_ahead",
 )
 
 

@@ -29,9 +29,6 @@ ENVS = (
 LOCAL = ("local", "local_gpu")
 """Envs whose workers are processes of this machine, in a LocalCluster."""
 
-NOT_BUILT_KEYS = frozenset({"prefetch"})
-"""Keys of the schema that nothing obeys yet; any value other than null is refused."""
-
 _OPTIONS = "a keyword of the cluster class: put it under parallel.options"
 _N_WORKERS = "write parallel.n_workers, the number of worker processes"
 _BACKEND = (
@@ -143,7 +140,7 @@ def unknown_keys(
 
 
 def values(block: str, keys: Mapping[str, Any]) -> list[str]:
-    """Refuse values of known keys that are of the wrong kind or not built yet."""
+    """Refuse values of known keys that are of the wrong kind."""
     problems = []
     for key, value in keys.items():
         must_be, check = RULES[key]
@@ -151,8 +148,6 @@ def values(block: str, keys: Mapping[str, Any]) -> list[str]:
             problems.append(f"{block}.{key}: must be {must_be}, not {shown(value)}{_hint(value)}")
         elif key == "env":
             problems += _env(block, value)
-        elif key in NOT_BUILT_KEYS and value is not None:
-            problems.append(f"{block}.{key}: not built yet in this version; leave it out")
     return problems
 
 

@@ -156,6 +156,7 @@ def _job(runner: Runner, run: Run) -> Job:
         plan=run.plan,
         model_key=model_key(runner.provider),
         naming=run.naming,
+        prefetch=run.config.prefetch,
     )
 
 

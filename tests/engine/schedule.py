@@ -125,7 +125,8 @@ class Schedule:
 
     def _check_nothing_is_left_over(self) -> None:
         run = self.drivers[-1].run
-        for position in self.items.killing:  # counted over all starts, and then left alone
+        # Counted over all starts, and then left alone.
+        for position in self.items.killing | self.items.deadly:
             position = self.drivers[-1].owned.order.place(position)
             deaths = self.world.deaths[run.run_id, position, position + 1]
             # What a driver writes while another takes over does not count, without a lock.

@@ -31,6 +31,7 @@ from espnet3.parallel.engine.identity import hash_identity
 from espnet3.parallel.engine.items import digest_items
 from espnet3.parallel.engine.ledger import ledger_path, read_coverage
 from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.marker import InFlight
 from espnet3.parallel.engine.order import WINDOW
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
@@ -120,7 +121,7 @@ class Driver:
             self._idle += 1
         self._guarded(lambda: self.run.report(report))
 
-    def lost(self, attempt: "Attempt", in_flight: int | None, death: Death) -> None:
+    def lost(self, attempt: "Attempt", found: InFlight | None, death: Death) -> None:
         """A worker is taken for dead; another one comes in its place."""
         attempt.buried = True
         self._idle += 1
@@ -128,7 +129,10 @@ class Driver:
         def lose() -> None:
             committed = read_done(attempt.path, self.run.run_id)
             before = Counter(self.run.coverage.kills)
-            self.run.lost(attempt.lease, in_flight, death)
+            self.run.lost(attempt.lease, found, death)
+            if found is not None and len(found.suspects) > 1:
+                assert not attempt.lease.alone, "something was read ahead"
+                assert self.run.coverage.kills == before, "nobody knows who it was"
             for unit in self.run.coverage.kills - before:
                 self.world.deaths[self.run.run_id, *unit] += 1
             known = {shard.name for shard in self.run.coverage.shards.values()}

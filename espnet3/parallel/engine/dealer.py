@@ -34,6 +34,7 @@ class Lease:
         stop: one past the last position.
         seconds: when this time is up, the worker commits and returns the rest.
         alone: the whole range is one unit, whatever the batch grid says.
+        reads_ahead: items of later units may be read while one is worked on, if it is not `alone`.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Lease:
     stop: int
     seconds: float
     alone: bool = False
+    reads_ahead: bool = True
 
 
 class Dealer:
@@ -68,6 +70,8 @@ class Dealer:
         workers: int = 1,
         lengths: Lengths | None = None,
     ) -> None:
+        self.reads_ahead = True
+        """Of all leases to come."""
         self._plan = plan
         self._free = PositionSet(remaining)
         self._workers = max(1, workers)
@@ -117,7 +121,8 @@ class Dealer:
             self._free.remove(first, stop)
         else:
             return None
-        lease = Lease(self._next_number, first, stop, self._limit(elapsed), alone)
+        limit = self._limit(elapsed)
+        lease = Lease(self._next_number, first, stop, limit, alone, self.reads_ahead)
         self._next_number += 1
         self._out[lease.number] = lease
         return lease

@@ -17,7 +17,7 @@ from espnet3.parallel.engine.inherited import offers, to_retry
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock
 from espnet3.parallel.engine.manifest import Manifest
-from espnet3.parallel.engine.marker import take_driver_marker
+from espnet3.parallel.engine.marker import InFlight, take_driver_marker
 from espnet3.parallel.engine.order import Order
 from espnet3.parallel.engine.order_file import read_order, remove_other_orders
 from espnet3.parallel.engine.plan import Plan
@@ -36,8 +36,8 @@ class OpenRun:
     ledger: Ledger
     order: Order
     plan: Plan
-    in_flight: int | None = None
-    """The place that a former driver had in hand when it died, if it worked in process."""
+    in_flight: InFlight | None = None
+    """What a former driver was at when it died, if it worked in process."""
 
 
 @dataclass(frozen=True)

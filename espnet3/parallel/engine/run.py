@@ -14,15 +14,15 @@ from espnet3.parallel.engine.events import NOWHERE, EventLog
 from espnet3.parallel.engine.lease_events import dealt, lost, reported
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.lengths import Lengths
+from espnet3.parallel.engine.marker import InFlight
 from espnet3.parallel.engine.memory_advice import MemoryAdvice
 from espnet3.parallel.engine.order import AS_GIVEN, Order
 from espnet3.parallel.engine.plan import Plan
-from espnet3.parallel.engine.positions import PositionSet
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.shards import ShardNaming, read_done, shard_name
+from espnet3.parallel.engine.suspects import Suspects
 from espnet3.parallel.engine.tally import Tally
 from espnet3.parallel.engine.troubles import Troubles
-from espnet3.parallel.wording import printable
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Run:
         self._troubles = Troubles(
             run_dir, plan, config, ledger, self._dealer, name_of, events, order
         )
+        self._suspects = Suspects(plan, self._dealer, name_of, config.max_kills)
         self._memory = MemoryAdvice(events)
 
     @property
@@ -176,14 +177,15 @@ class Run:
             return f"{len(positions)} items, the first at position {positions[0]},"
         return f"positions {positions[0]}-{positions[-1]}"
 
-    def lost(self, lease: Lease, in_flight: int | None, death: Death = UNKNOWN) -> None:
+    def lost(self, lease: Lease, found: InFlight | None, death: Death = UNKNOWN) -> None:
         """The worker that held `lease` is gone.
 
         Args:
             lease: its lease.
-            in_flight: the place it had begun last, or None if it had begun none.
+            found: what it was at; None if it had begun no unit.
             death: what is known of its end.
         """
+        in_flight = None if found is None else found.position
         try:
             self._dealer.settle(lease.number)
         except KeyError:
@@ -196,11 +198,15 @@ class Run:
             self._accept(committed)
             self._return_rest(lease, committed.stop)
             return
-        if in_flight is None or death.by_driver_at not in (None, in_flight):
+        if found is None or in_flight is None or death.by_driver_at not in (None, in_flight):
             self._return_rest(lease, lease.first)
             if death.by_driver_at is None:
                 self._count_idle_death(death)
             return
+        if self._suspects.deal_alone(lease, found):
+            return
+        if lease.alone:
+            self._suspects.explained()
         stop = lease.stop if lease.alone else self.plan.unit_stop(in_flight, lease.stop)
         self._dealer.give_back(lease.first, in_flight)
         if death.by_driver_at is None:
@@ -209,27 +215,11 @@ class Run:
             self._troubles.hung(in_flight, stop, death.worker, death.log, death.stack)
         self._dealer.give_back(stop, lease.stop)
 
-    def suspect_from_before(self, position: int) -> None:
-        """A former driver died while it had `position` in hand, in process."""
-        ranges = PositionSet(self.coverage.remaining(self.plan.goal))
-        if position not in ranges:
-            return
-        stop = self.plan.unit_stop(position, ranges.range_at(position)[1])
-        if self._was_taken_apart(position):
-            stop = position + 1
-        self._dealer.take_out(position, stop)
-        logger.warning(
-            "the last start died in %s; it is done alone", printable(self.name_of(position))
-        )
-        self._troubles.killed(position, stop, "it was the driver itself")
-
-    def _was_taken_apart(self, position: int) -> bool:
-        """Whether a batch with that position has killed so many that its items were dealt alone."""
-        return any(
-            first <= position < stop and n >= self.config.max_kills
-            for (first, stop), n in self.coverage.kills.items()
-            if stop - first > 1
-        )
+    def suspect_from_before(self, found: InFlight) -> None:
+        """A former driver died while it was at that, in process."""
+        unit = self._suspects.from_before(found, self.coverage)
+        if unit is not None:
+            self._troubles.killed(*unit, "it was the driver itself")
 
     def lost_idle(self, death: Death) -> None:
         """A worker is gone that had begun no unit: nobody is to blame, but it may not go on.

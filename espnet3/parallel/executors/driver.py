@@ -16,7 +16,7 @@ from espnet3.errors import RunStopped
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.events import WAITING
-from espnet3.parallel.engine.marker import read_in_flight, remove_marker
+from espnet3.parallel.engine.marker import read_marker, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors import messages
@@ -237,16 +237,16 @@ class Driver:
             if not worker.useless and worker.ended_at is None:
                 self.run.lost_idle(worker.death)
         else:
-            in_flight = None
+            found = None
             # A nanny that is silent went down with its job: for no item's fault.
             if self.watch is None or worker.status is not None:
-                in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
+                found = read_marker(Path(worker.marker), worker.lease.number)
             if worker.ended_at is None:  # else it is told already
                 how = worker.death.how or "died"
                 logger.warning(
                     "worker %s %s with %s in hand", worker.name, how, self.run.told(worker.lease)
                 )
-            self.run.lost(worker.lease, in_flight, worker.death)
+            self.run.lost(worker.lease, found, worker.death)
         if worker.marker:
             remove_marker(worker.marker)
         self._feed()

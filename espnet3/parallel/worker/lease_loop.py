@@ -6,7 +6,7 @@ import shutil
 import threading
 from array import array
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +27,7 @@ from espnet3.parallel.worker.halving import Halving
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.memory import is_out_of_memory, let_go
+from espnet3.parallel.worker.stand_in import with_stand_in
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class LeaseWorker:
         place = {"output_dir": job.output_dir, "shard_subdir": job.shard_subdir}
         job.runner._check_needs({**self._env, "shard_id": 0}, place)
         self._forward = job.runner.forward
+        self._env, self._ahead = with_stand_in(self._env, job)
         self._forward_env = select_env(self._forward, self._env, n_given=1)
         self._single = job.plan.batch_size is None
         self._times_are_kept = are_kept(job.plan)
@@ -147,7 +149,9 @@ class LeaseWorker:
             raise
         except BaseException as error:
             return self._fatal(error, lease, directory, "open_writers")
-        progress = self._run_units(lease, items, seconds, state, env)
+        ahead, cells = self._ahead, self._marker.cells
+        with ahead.during(lease, items, cells) if ahead else nullcontext():
+            progress = self._run_units(lease, items, seconds, state, env)
         self._marker.cells[0] = 0  # whatever ends the process from here on, no item did it
         if progress.broken is None and progress.position > lease.first:
             try:
