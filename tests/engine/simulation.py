@@ -156,6 +156,14 @@ class Driver:
             if power_cut and hasattr(self, "run") and not self._is_superseded():
                 path = ledger_path(self.world.run_dir, self.run.epoch)
                 os.truncate(path, self.world.rng.randint(self._flushed, self._written()))
+                self._forget_deaths()
+
+    def _forget_deaths(self) -> None:
+        """Nobody knows of those any more that the ledger has lost."""
+        kills = read_coverage(self.world.run_dir, self.run.run_id).kills
+        for run_id, first, stop in list(self.world.deaths):
+            if run_id == self.run.run_id:
+                self.world.deaths[run_id, first, stop] = kills[first, stop]
 
     def _guarded(self, action: Callable[[], None]) -> None:
         if self.outcome is not None:
