@@ -89,11 +89,11 @@ class Attempt:
         position, deadline = lease.first, now + lease.seconds
         while position < lease.stop and not (now >= deadline and position > lease.first):
             stop = lease.stop if lease.alone else plan.unit_stop(position, lease.stop)
-            unit = set(range(position, stop))
+            unit = set(self.driver.owned.order.positions(position, stop))
             self._begins.append(now)
-            if any(set(range(*each)) & self._deadly for each in self._next(position)):
+            if any(self._is_deadly(*each) for each in self._next(position)):
                 self._trouble = ("killing", position, stop)
-                return now + items.costs[position]
+                return now + min(items.costs[p] for p in unit)
             now += sum(items.costs[p] for p in unit)
             for kind in ("killing", "hanging", "poisoned", "flaky", "breaking"):
                 if unit & getattr(items, kind):
@@ -116,15 +116,15 @@ class Attempt:
     def _read_ahead_at(self, position: int) -> tuple[int, ...]:
         """What the marker says is being read: what kills, or any one of the next, or nothing."""
         units = self._next(position)
-        deadly = [first for first, stop in units if set(range(first, stop)) & self._deadly]
+        deadly = [first for first, stop in units if self._is_deadly(first, stop)]
         firsts = [first for first, _ in units]
         if deadly:
             return (deadly[0],)
         return (self.world.rng.choice(firsts),) if self.world.rng.random() < 0.6 else ()
 
-    @property
-    def _deadly(self) -> frozenset[int]:
-        return self.driver.items.deadly
+    def _is_deadly(self, first: int, stop: int) -> bool:
+        unit = self.driver.owned.order.positions(first, stop)
+        return not self.driver.items.deadly.isdisjoint(unit)
 
     def _marker(self, moment: float) -> InFlight | None:
         """What the in-flight marker says at a moment; now and then nothing can be read."""
@@ -160,7 +160,7 @@ class Attempt:
             kept = sum(begin <= stopped_at for begin in self._begins)
             if kept < len(self._begins):
                 self.units, self._trouble = self.units[:kept], None
-        kind, first, stop = self._trouble or ("", lease.stop, lease.stop)
+        kind, first, stop = self._trouble or ("", lease.first, lease.stop)
         if self.world.rng.random() < self.driver.weather.fatal:
             shutil.rmtree(self.path, ignore_errors=True)
             return LeaseReport(number, lease.first, fatal=_failure(first, stop, "close_writers"))
@@ -182,9 +182,10 @@ class Attempt:
 
     def _write(self, stop: int) -> Shard:
         run = self.driver.run
-        seconds = sum(self.driver.items.costs[self.lease.first : stop])
+        positions = [*self.driver.owned.order.positions(self.lease.first, stop)]
+        seconds = sum(self.driver.items.costs[p] for p in positions)
         shard = Shard(self.path.name, self.lease.first, stop - 1, seconds)
-        content = {"run": run.run_id, "units": self.units}
+        content = {"run": run.run_id, "units": self.units, "positions": positions}
         (self.path / CONTENT).write_text(json.dumps(content))
         shards.commit(self.path, run.run_id, run.epoch, shard)
         self.world.log(self, "commits up to", stop)

@@ -25,13 +25,21 @@ class Suspects:
     Args:
         plan: the units.
         dealer: what is to be done again goes back there.
-        name_of: how the item at a position is called.
+        name_of: how the item at a place is called.
+        was_taken_apart: whether the batch with that place was, so that its items are dealt alone.
     """
 
-    def __init__(self, plan: Plan, dealer: Dealer, name_of: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        dealer: Dealer,
+        name_of: Callable[[int], str],
+        was_taken_apart: Callable[[int], bool],
+    ) -> None:
         self._plan = plan
         self._dealer = dealer
         self._name_of = name_of
+        self._was_taken_apart = was_taken_apart
         self._n_unexplained = 0
 
     def deal_alone(self, lease: Lease, found: InFlight) -> bool:
@@ -85,6 +93,8 @@ class Suspects:
             if position not in ranges:
                 continue
             stop = self._plan.unit_stop(position, ranges.range_at(position)[1])
+            if self._was_taken_apart(position):
+                stop = position + 1
             ranges.remove(position, stop)
             self._dealer.take_out(position, stop)
             name = printable(self._name_of(position))
