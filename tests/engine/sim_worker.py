@@ -123,8 +123,9 @@ class Attempt:
         return (self.world.rng.choice(firsts),) if self.world.rng.random() < 0.6 else ()
 
     def _is_deadly(self, first: int, stop: int) -> bool:
-        unit = self.driver.owned.order.positions(first, stop)
-        return not self.driver.items.deadly.isdisjoint(unit)
+        return not self.driver.items.deadly.isdisjoint(
+            self.driver.owned.order.positions(first, stop)
+        )
 
     def _marker(self, moment: float) -> InFlight | None:
         """What the in-flight marker says at a moment; now and then nothing can be read."""

@@ -132,6 +132,14 @@ class Coverage:
         """Accepted shards by position."""
         return [self.shards[first] for first in sorted(self.shards)]
 
+    def is_taken_apart(self, position: int, max_kills: int) -> bool:
+        """Whether a batch with that position has killed so many that its items were dealt alone."""
+        return any(
+            first <= position < stop and n >= max_kills
+            for (first, stop), n in self.kills.items()
+            if stop - first > 1
+        )
+
     @property
     def forward_seconds(self) -> float:
         """Seconds spent in `forward` for the accepted positions."""

@@ -76,10 +76,10 @@ class Run:
             workers=workers,
             lengths=self._lengths,
         )
-        self._suspects = Suspects(plan, self._dealer, self.name_of, self._was_taken_apart)
         self._troubles = Troubles(
             run_dir, plan, config, ledger, self._dealer, name_of, events, order
         )
+        self._suspects = Suspects(plan, self._dealer, name_of, config.max_kills)
         self._memory = MemoryAdvice(events)
 
     @property
@@ -217,17 +217,9 @@ class Run:
 
     def suspect_from_before(self, found: InFlight) -> None:
         """A former driver died while it was at that, in process."""
-        unit = self._suspects.from_before(found, self.coverage.remaining(self.plan.goal))
+        unit = self._suspects.from_before(found, self.coverage)
         if unit is not None:
             self._troubles.killed(*unit, "it was the driver itself")
-
-    def _was_taken_apart(self, position: int) -> bool:
-        """Whether a batch with that position has killed so many that its items were dealt alone."""
-        return any(
-            first <= position < stop and n >= self.config.max_kills
-            for (first, stop), n in self.coverage.kills.items()
-            if stop - first > 1
-        )
 
     def lost_idle(self, death: Death) -> None:
         """A worker is gone that had begun no unit: nobody is to blame, but it may not go on.

@@ -6,8 +6,9 @@ kind is followed by one that is charged, or by units that are done.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.dealer import Dealer, Lease
 from espnet3.parallel.engine.marker import InFlight
 from espnet3.parallel.engine.plan import Plan
@@ -25,21 +26,17 @@ class Suspects:
     Args:
         plan: the units.
         dealer: what is to be done again goes back there.
-        name_of: how the item at a place is called.
-        was_taken_apart: whether the batch with that place was, so that its items are dealt alone.
+        name_of: how the item at a position is called.
+        max_kills: after so many deaths a batch is taken apart.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        dealer: Dealer,
-        name_of: Callable[[int], str],
-        was_taken_apart: Callable[[int], bool],
+        self, plan: Plan, dealer: Dealer, name_of: Callable[[int], str], max_kills: int
     ) -> None:
         self._plan = plan
         self._dealer = dealer
         self._name_of = name_of
-        self._was_taken_apart = was_taken_apart
+        self._max_kills = max_kills
         self._n_unexplained = 0
 
     def deal_alone(self, lease: Lease, found: InFlight) -> bool:
@@ -72,20 +69,18 @@ class Suspects:
         """A unit that was alone has killed its worker: that may be the one that was looked for."""
         self._n_unexplained = max(0, self._n_unexplained - 1)
 
-    def from_before(
-        self, found: InFlight, remaining: Iterable[tuple[int, int]]
-    ) -> tuple[int, int] | None:
+    def from_before(self, found: InFlight, coverage: Coverage) -> tuple[int, int] | None:
         """A former driver died while it was at that, in process.
 
         Args:
             found: what it was at.
-            remaining: what is to be dealt.
+            coverage: what is done and failed so far.
 
         Returns:
             The unit to be charged, which is taken out; None if there is none, or several may be it.
             Those are done alone, and this start reads nothing ahead: it would die with its worker.
         """
-        ranges = PositionSet(remaining)
+        ranges = PositionSet(coverage.remaining(self._plan.goal))
         if len(found.suspects) > 1:
             self._dealer.reads_ahead = False
             logger.warning("the last start died while it read ahead; this one does not")
@@ -93,7 +88,7 @@ class Suspects:
             if position not in ranges:
                 continue
             stop = self._plan.unit_stop(position, ranges.range_at(position)[1])
-            if self._was_taken_apart(position):
+            if coverage.is_taken_apart(position, self._max_kills):
                 stop = position + 1
             ranges.remove(position, stop)
             self._dealer.take_out(position, stop)
