@@ -107,7 +107,6 @@ def test_results_are_the_same_with_and_without(log, out, n_workers, dataset, bat
         )
         found.append(reads(items))
     assert found == [expected(items)] * 2
-    assert read_ahead(log)
 
 
 @pytest.mark.parametrize("batch_size", [None, 3])

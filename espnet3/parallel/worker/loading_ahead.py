@@ -37,6 +37,7 @@ NEXT_ITEMS = 16  # items that are read ahead where units are small
 MOST_BYTES = 1 << 28  # of what was read ahead; the next unit is read whatever it takes
 MOST_REFUSALS = 3  # items that only `forward` itself could read, after which nobody else tries
 _FAILED = object()
+_NOTHING = nullcontext()
 
 
 @dataclass(slots=True)
@@ -103,6 +104,8 @@ class LoadingAhead:
         """What `dataset[index]` gives: what was read ahead, or else read now."""
         if self._is_off:
             return self.dataset[index]
+        if not self._threads and not self._ready and not self._is_worth_it:
+            return self._try(index)
         with self._changed:
             while index in self._reading:
                 self._changed.wait()
@@ -119,7 +122,7 @@ class LoadingAhead:
 
     def in_turn(self) -> AbstractContextManager[Any]:
         """A context in which nobody else reads the dataset, if only one may at a time."""
-        return self._turn or nullcontext()
+        return self._turn or _NOTHING
 
     def _take_directly(self, index: int, *, refused: bool) -> Any:
         with self._changed:
@@ -128,18 +131,23 @@ class LoadingAhead:
                 self._claimed.add(index)
         try:
             with self.in_turn():
-                began = perf_counter()
                 item = self.dataset[index]
-                seconds = perf_counter() - began
         finally:
             with self._changed:
                 self._n_wanted -= 1
                 self._changed.notify_all()
-        self._n_direct += 1
         if refused:
             self._count_refusal()
-        # The first one of all imports what it needs.
-        elif seconds >= WORTH and self._n_direct > 1 and not self._threads:
+        return item
+
+    def _try(self, index: int) -> Any:
+        """Read an item, and see whether reading takes so long that it is worth to do so ahead."""
+        with self._turn or _NOTHING:
+            began = perf_counter()
+            item = self.dataset[index]
+            seconds = perf_counter() - began
+        self._n_direct += 1
+        if seconds >= WORTH and self._n_direct > 1:  # the first one of all imports what it needs
             self._is_worth_it = True
             self._start(index)
         return item
