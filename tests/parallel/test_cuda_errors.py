@@ -2,7 +2,9 @@
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from drivers import await_that
@@ -166,6 +168,19 @@ def test_in_process_the_run_stops_and_each_start_goes_further(log, out, batch_si
     (log / "bad.5").unlink()
     set_parallel({"max_kills": 3})
     assert runner(range(12)) == lines_of(range(12))
+
+
+def test_what_pytorch_says_when_memory_is_given_back_hides_nothing(log, out, monkeypatch):
+    class Cuda:
+        is_available = staticmethod(lambda: True)
+        is_initialized = staticmethod(lambda: True)
+        get_device_name = staticmethod(use_gpu)
+        empty_cache = staticmethod(use_gpu)
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=Cuda))
+    note(log, "bad.5", "")
+    with pytest.raises(RunStopped, match="after a CUDA error in utt5"):
+        OnGpu(Provider(log), output_dir=out)(range(12))
 
 
 # one of several GPUs
