@@ -248,6 +248,24 @@ def test_gpu_on_which_nothing_goes_well_is_given_up_after_two_items(log, out, tw
     assert sorted(kills(out).values()) == [1, 1]
 
 
+@pytest.mark.parametrize("n_bad", [2, 4])
+def test_units_that_broke_both_gpus_are_done_by_the_other_one(log, out, two_gpus, n_bad):
+    """Nothing else is left then, and neither waits for the other."""
+
+    class Both(Lines):
+        @staticmethod
+        def forward(idx, log, **env):
+            if idx not in map(int, notes(log, "begun")):
+                note(log, "begun", idx)
+                # Each has one in hand, so that neither sees to the other's first.
+                await_that(lambda: len(notes(log, "begun")) >= 2)
+                use_gpu(ASSERT)
+            return Lines.forward(idx, log=log, **env)
+
+    assert Both(Provider(log), output_dir=out)(range(n_bad)) == lines_of(range(n_bad))
+    assert sum(kills(out).values()) == n_bad
+
+
 def test_run_stops_with_the_reason_when_no_gpu_is_left(log, out, two_gpus):
     class NoGpu(Provider):
         def build_worker_setup_fn(self):
