@@ -91,7 +91,7 @@ class Large(BaseRunner):
 if __name__ == "__main__":
     set_parallel({"env": "local_gpu", "n_workers": 1})
     runner = Large(Holding(LOG), output_dir=OUT, batch_size=8)
-    print(json.dumps(runner(range(32), [10.0] * 32)))
+    print(json.dumps(runner(range(32), [10.0] * 32)), flush=True)
 """
 
 
@@ -128,10 +128,10 @@ class Look(BaseRunner):
 if __name__ == "__main__":
     set_parallel(SETTINGS)
     try:
-        print(json.dumps(["done", Look(Embedding(LOG), output_dir=OUT)(range(12))]))
+        print(json.dumps(["done", Look(Embedding(LOG), output_dir=OUT)(range(12))]), flush=True)
     except (RunFailed, RunStopped) as error:
         positions = [f["position"] for f in getattr(error, "failures", [])]
-        print(json.dumps([type(error).__name__, str(error), positions]))
+        print(json.dumps([type(error).__name__, str(error), positions]), flush=True)
 """
 
 
@@ -184,7 +184,7 @@ if __name__ == "__main__":
     try:
         Both(Provider(LOG))(range(4))
     except ConfigError as error:
-        print(json.dumps([results, str(error)]))
+        print(json.dumps([results, str(error)]), flush=True)
 """
 
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from drivers import await_that
@@ -168,6 +170,19 @@ def test_in_process_the_run_stops_and_each_start_goes_further(log, out, batch_si
     assert runner(range(12)) == lines_of(range(12))
 
 
+def test_what_pytorch_says_when_memory_is_given_back_hides_nothing(log, out, monkeypatch):
+    class Cuda:
+        is_available = staticmethod(lambda: True)
+        is_initialized = staticmethod(lambda: True)
+        get_device_name = staticmethod(use_gpu)
+        empty_cache = staticmethod(use_gpu)
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=Cuda))
+    note(log, "bad.5", "")
+    with pytest.raises(RunStopped, match="after a CUDA error in utt5"):
+        OnGpu(Provider(log), output_dir=out)(range(12))
+
+
 # one of several GPUs
 
 
@@ -231,6 +246,24 @@ def test_gpu_on_which_nothing_goes_well_is_given_up_after_two_items(log, out, tw
     told = "worker 1 (GPU 1): 2 units in a row that ended with CUDA errors there went well"
     assert f"{told} elsewhere; the others go on without it" in caplog.text
     assert sorted(kills(out).values()) == [1, 1]
+
+
+@pytest.mark.parametrize("n_bad", [2, 4])
+def test_units_that_broke_both_gpus_are_done_by_the_other_one(log, out, two_gpus, n_bad):
+    """Nothing else is left then, and neither waits for the other."""
+
+    class Both(Lines):
+        @staticmethod
+        def forward(idx, log, **env):
+            if idx not in map(int, notes(log, "begun")):
+                note(log, "begun", idx)
+                # Each has one in hand, so that neither sees to the other's first.
+                await_that(lambda: len(notes(log, "begun")) >= 2)
+                use_gpu(ASSERT)
+            return Lines.forward(idx, log=log, **env)
+
+    assert Both(Provider(log), output_dir=out)(range(n_bad)) == lines_of(range(n_bad))
+    assert sum(kills(out).values()) == n_bad
 
 
 def test_run_stops_with_the_reason_when_no_gpu_is_left(log, out, two_gpus):

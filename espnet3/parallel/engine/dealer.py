@@ -7,7 +7,7 @@ Measured by simulation (makespan over the ideal): 1.00-1.05 for 200 to 100 k ite
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHORTEST_LIMIT = 1.0  # seconds: no lease is ended earlier than that
 WORTHWHILE = 0.1  # seconds of work that a lease has at least, as a commit costs milliseconds
 FIRST_CAP = 4096  # units of a lease while nobody knows what one takes
+Range = tuple[int, int]  # [first, stop)
 STANDS_OUT = 2.0  # times the mean: units at least so long are dealt alone and first
 
 
@@ -101,18 +102,19 @@ class Dealer:
         return list(self._out.values())
 
     def deal(
-        self, elapsed: float, seconds_per_position: float = 0.0, *, alone_too: bool = True
+        self, elapsed: float, seconds_per_position: float = 0.0, *, avoid: Collection[Range] = ()
     ) -> Lease | None:
         """The next lease, or None if nothing is left to hand out.
 
         Args:
             elapsed: seconds since dealing began.
             seconds_per_position: what a position took so far on average; 0 if unknown.
-            alone_too: whether units that are to be done alone may be dealt.
+            avoid: units that are to be done alone, but by somebody else.
         """
         alone = False
-        if self._alone and alone_too:
-            (first, stop), alone = self._alone.popleft(), True
+        if (unit := next((u for u in self._alone if u not in avoid), None)) is not None:
+            self._alone.remove(unit)
+            (first, stop), alone = unit, True
         elif self._heads:
             first, stop = self._heads.popleft()
         elif len(self._free):

@@ -16,7 +16,7 @@ def dealt(events: EventLog, lease: Lease, worker: str) -> None:
 
 def reported(events: EventLog, lease: Lease, report: LeaseReport, lengths: Lengths | None) -> None:
     """A worker is done with a lease; `lengths` tell how much audio that was."""
-    shard, failure = report.shard, report.failure or report.fatal
+    shard, failure = report.shard, report.failure or report.fatal or report.poisoned
     audio = None
     if shard is not None and lengths is not None:
         audio = round(lengths.of(shard.first, shard.stop), 3)

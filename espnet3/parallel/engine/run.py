@@ -3,12 +3,12 @@
 import logging
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.coverage import Coverage, Shard, shard_entries
-from espnet3.parallel.engine.dealer import Dealer, Lease
+from espnet3.parallel.engine.dealer import Dealer, Lease, Range
 from espnet3.parallel.engine.death import UNKNOWN, Death
 from espnet3.parallel.engine.events import NOWHERE, EventLog
 from espnet3.parallel.engine.lease_events import dealt, lost, reported
@@ -113,12 +113,12 @@ class Run:
         """Positions that are neither done nor failed, those in flight included."""
         return self._dealer.n_left + sum(lease.stop - lease.first for lease in self._dealer.out)
 
-    def deal(self, worker: str = "", *, suspects: bool = True) -> Lease | None:
+    def deal(self, worker: str = "", *, avoid: Collection[Range] = ()) -> Lease | None:
         """The next lease, or None if there is none now (another may come back while not `over`).
 
         Args:
             worker: who will have it, for the event log.
-            suspects: whether it may be what is to be done alone.
+            avoid: units that are to be done alone, but by somebody else.
         """
         if self.stopping:
             return None
@@ -127,9 +127,7 @@ class Run:
             self.tally.begin(self._began, self._n_done(), self.audio_left)
             self._say_how_far()
         now = self._clock()
-        lease = self._dealer.deal(
-            now - self._began, self.tally.seconds_per_position, alone_too=suspects
-        )
+        lease = self._dealer.deal(now - self._began, self.tally.seconds_per_position, avoid=avoid)
         if lease is not None:
             self.tally.pace.dealt(lease.number, now)
             dealt(self.events, lease, worker)

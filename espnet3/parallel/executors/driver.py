@@ -33,7 +33,7 @@ from espnet3.parallel.executors.hub import (
 )
 from espnet3.parallel.executors.lookout import Lookout
 from espnet3.parallel.executors.roll import Roll
-from espnet3.parallel.executors.suspects import BLAMED, Suspects
+from espnet3.parallel.executors.suspects import Suspects
 from espnet3.parallel.executors.worker_state import Worker
 from espnet3.parallel.parallel import in_session
 from espnet3.parallel.signals import Interruption
@@ -191,11 +191,11 @@ class Driver:
         for worker in self.workers.values():
             if worker.waiting is None:
                 continue
-            n_suspects = self.suspects.of(worker.name) if self._has_others(worker) else 0
-            if n_suspects >= BLAMED:  # most likely it is the GPU: the others' results will tell
+            avoid = self.suspects.of(worker.name) if self._has_sound_others(worker) else []
+            if avoid and self.suspects.seems_broken(worker.name):
                 continue
-            lease = self.run.deal(worker.process, suspects=not n_suspects)
-            if lease is None and n_suspects:
+            lease = self.run.deal(worker.process, avoid=avoid)
+            if lease is None and avoid:
                 continue
             if lease is None:
                 break
@@ -305,9 +305,11 @@ class Driver:
     def _has_able_workers(self) -> bool:
         return any(not worker.useless for worker in self.workers.values())
 
-    def _has_others(self, than: Worker) -> bool:
-        able = (worker for worker in self.workers.values() if not worker.useless)
-        return any(worker.name != than.name for worker in able)
+    def _has_sound_others(self, than: Worker) -> bool:
+        return any(
+            not (worker.useless or worker is than or self.suspects.seems_broken(worker.name))
+            for worker in self.workers.values()
+        )
 
     def kill_workers(self) -> None:
         """End the local workers and what they have started, in the middle of whatever they do.

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from espnet3.parallel.engine.dealer import Range
 from espnet3.parallel.engine.report import LeaseReport
 
 BLAMED = 2  # units that went well elsewhere after a CUDA error: then it is the GPU
@@ -17,7 +18,7 @@ class Suspects:
 
     given_up: dict[str, str] = field(default_factory=dict)
     """Names of those whose GPU is to blame, and why."""
-    _units: dict[tuple[int, int], str] = field(default_factory=dict)
+    _units: dict[Range, str] = field(default_factory=dict)
     _devices: dict[str, str] = field(default_factory=dict)
     _blame: Counter[str] = field(default_factory=Counter)
 
@@ -54,9 +55,13 @@ class Suspects:
         )
         return self.given_up[culprit]
 
-    def of(self, name: str) -> int:
-        """How many units are to be tried elsewhere that ended with a CUDA error in this worker."""
-        return sum(where == name for where in self._units.values())
+    def of(self, name: str) -> list[Range]:
+        """Units that ended with a CUDA error in this worker, and are to be tried elsewhere."""
+        return [unit for unit, where in self._units.items() if where == name]
+
+    def seems_broken(self, name: str) -> bool:
+        """Whether its GPU is likely to be to blame, so that others had better work meanwhile."""
+        return len(self.of(name)) >= BLAMED
 
     def _drop(self, first: int, stop: int) -> bool:
         known = [unit for unit in self._units if unit[0] < stop and first < unit[1]]
