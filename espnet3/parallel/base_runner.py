@@ -14,6 +14,7 @@ from espnet3.parallel.hooks import RunnerHooks
 from espnet3.parallel.worker.inject import check_given
 
 if TYPE_CHECKING:
+    from espnet3.parallel.parity import Parity
     from espnet3.parallel.run_plan import RunPlan
 
 
@@ -158,6 +159,27 @@ class BaseRunner(RunnerHooks):
         from espnet3.parallel.run_plan import plan_of
 
         return plan_of(self, indices, durations, get_settings())
+
+    def parity(
+        self, indices: Iterable[Any], durations: Sequence[float] | None = None, n: int = 32
+    ) -> "Parity":
+        """Do a sample in this process, each item alone and in its batch, and compare the results.
+
+        `print` shows where they differ. Nothing of the run is touched. Floats and arrays are not
+        compared: they differ in their last bits wherever sums are added up in another order.
+
+        Args:
+            indices: as for the call.
+            durations: as for the call; the sample is spread over the lengths.
+            n: about how many items; whole batches of the plan are taken, at least one.
+
+        Raises:
+            ConfigError: if there is no `batch_size`, or not one result for each item.
+        """
+        from espnet3.parallel.parallel import get_settings
+        from espnet3.parallel.parity import parity_of
+
+        return parity_of(self, indices, durations, n, get_settings())
 
     def debug(self, idx: Any) -> Any:
         """Do one item in this process, to see why it fails; nothing of the run is touched.
