@@ -5,6 +5,7 @@ import random
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drivers import DEADLINE, await_that
 from workloads import Lines, Provider, Squares, forget, forwards, lines_of, note, notes, tell
@@ -89,6 +90,13 @@ def test_batch_seconds_hold_in_a_run_that_began_without_an_order(log, out):
     assert "by count, of at most 12 s with padding, as the run that is there began so" in plan
     assert runner(range(10), seconds) == squares(10)
     assert batches(log) == [[0, 1, 2, 3], [4, 5], [6, 7], [8, 9]]
+
+
+def test_durations_may_be_an_array(log, out):
+    set_parallel({"n_workers": 1}, {"batch_seconds": 12})
+    runner = Batches(Provider(log), output_dir=out, batch_size=4)
+    assert runner(range(4), np.array([1.0, 30.0, 3.0, 5.9], dtype=np.float32)) == squares(4)
+    assert batches(log) == [[1], [3, 2], [0]]
 
 
 def test_batch_seconds_without_batches_is_an_error(log, out):

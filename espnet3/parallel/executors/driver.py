@@ -13,6 +13,7 @@ from typing import Any
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.engine.events import WAITING
+from espnet3.parallel.engine.lease_events import told
 from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
@@ -222,9 +223,8 @@ class Driver:
                 in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
             if worker.ended_at is None:  # else it is told already
                 how = worker.death.how or "died"
-                logger.warning(
-                    "worker %s %s with %s in hand", worker.name, how, self.run.told(worker.lease)
-                )
+                what = told(worker.lease, self.run.order)
+                logger.warning("worker %s %s with %s in hand", worker.name, how, what)
             self.run.lost(worker.lease, in_flight, worker.death)
         if worker.marker:
             remove_marker(worker.marker)
