@@ -71,7 +71,8 @@ class BaseRunner(RunnerHooks):
         up. The default returns the JSON results, or None if the runner writes in its own way.
 
         Args:
-            shard_dirs: the shards' directories by position. They cover every position once.
+            shard_dirs: the shards' directories by place in the run's order, which is that of the
+                items but for batches by length (see `in_order`). They cover every item once.
         """
         return results.read_results(shard_dirs) if self._keeps_json() else None
 
@@ -118,8 +119,9 @@ class BaseRunner(RunnerHooks):
         Args:
             indices: the items: dataset indices, or any JSON values. A `range` costs nothing,
                 however long it is.
-            durations: seconds of audio of each item, if known: the longest are then done first.
-                They change the order of work alone, never a result.
+            durations: seconds of audio of each item, if known: the longest are then done first,
+                and batches are of like length where nobody can tell. They change the order of work
+                and the batches alone, never the order of results.
 
         Returns:
             What `merge` returns; None if `run.limit` left items to do.
