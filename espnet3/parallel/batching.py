@@ -91,6 +91,8 @@ def warn_of_ignored(runner: "type[Runner]", config: RunConfig, work: Work) -> No
     """Say that `batch_seconds` is set in vain."""
     if config.batch_seconds is None:
         return
-    why = _why_by_number(runner) or ("" if work.durations else "the data knows no durations")
+    why = _why_by_number(runner)
+    if not why and work.durations is None:
+        why = "the data knows no durations"
     if why:
         logger.warning("run.batch_seconds does nothing here, batches are by count: %s", why)

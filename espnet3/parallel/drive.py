@@ -85,7 +85,7 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             config,
             workers=parallel.n_workers,
             durations=seconds,
-            name_of=lambda place: _name(runner, items, order.position(place)),
+            name_of=lambda place: name_at(runner, items, order.position(place)),
             events=events,
             order=order,
         )
@@ -138,7 +138,8 @@ def check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence
     return durations
 
 
-def _name(runner: Runner, items: Sequence[Any], position: int) -> str:
+def name_at(runner: Runner, items: Sequence[Any], position: int) -> str:
+    """How the item at a position is called."""
     item = items[position]
     if runner.name_of is not None:
         return runner.name_of(item)

@@ -74,7 +74,7 @@ class RunnerHooks:
         Args:
             writers: what `open_writers` returned.
             result: what `forward` returned.
-            state: of this shard: `shard_id`, `shard_dir`, `first` (position), `records`.
+            state: of this shard: `shard_id`, `shard_dir`, `first` (place), `records`.
             **env: the entries of the env that the signature names.
         """
         state.setdefault("records", []).append(result)

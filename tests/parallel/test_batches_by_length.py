@@ -5,6 +5,7 @@ import random
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drivers import DEADLINE, await_that
 from workloads import Lines, Provider, Squares, forget, forwards, lines_of, note, notes, tell
@@ -14,6 +15,7 @@ from espnet3.errors import ConfigError, DataError, IdentityChanged, LedgerError,
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.engine import order
 from espnet3.parallel.parallel import set_parallel
+from espnet3.report.read import read_run
 from espnet3.runs.logs import item_log, still_failed
 from espnet3.runs.retry import clear_failures
 
@@ -89,6 +91,13 @@ def test_batch_seconds_hold_in_a_run_that_began_without_an_order(log, out):
     assert "by count, of at most 12 s with padding, as the run that is there began so" in plan
     assert runner(range(10), seconds) == squares(10)
     assert batches(log) == [[0, 1, 2, 3], [4, 5], [6, 7], [8, 9]]
+
+
+def test_durations_may_be_an_array(log, out):
+    set_parallel({"n_workers": 1}, {"batch_seconds": 12})
+    runner = Batches(Provider(log), output_dir=out, batch_size=4)
+    assert runner(range(4), np.array([1.0, 30.0, 3.0, 5.9], dtype=np.float32)) == squares(4)
+    assert batches(log) == [[1], [3, 2], [0]]
 
 
 def test_batch_seconds_without_batches_is_an_error(log, out):
@@ -243,6 +252,11 @@ def test_a_failed_item_is_named_by_its_position(log, out, n_workers, provider):
     log_lines = [json.loads(x) for x in (out / "failures.jsonl").read_text().splitlines()]
     for entry in log_lines:
         assert set(entry["positions"] or [entry["position"]]) & set(bad)
+    report = read_run(out, "run")
+    assert [entry["position"] for entry in report.failed] == bad
+    for place in report.units.first:
+        position = report.order.position(int(place))
+        assert report.name_of(int(place)) in (f"#{position}", f"utt{position}")
     assert "item 41 is bad" in item_log(out, "#41")
     assert "is done, in" in item_log(out, "#40")
     with pytest.raises(DataError, match="'#8' is not among the 2 failed items"):
@@ -274,6 +288,18 @@ def test_an_item_that_kills_its_workers_is_found(log, out, two_workers):
     tell(log, 23, None)
     clear_failures(out, "#23")
     assert runner(range(N), lengths()) == lines_of(range(N))
+
+
+def test_an_item_that_kills_the_driver_is_found(log, out, start_driver):
+    tell(log, 23, "kill")
+    blocks = {"batch_size": 4, "durations": lengths()}
+    for _ in range(4):  # its batch twice, then the item alone
+        assert start_driver(N, **blocks).wait(DEADLINE) == -signal.SIGKILL
+    assert start_driver(N, **blocks).wait(DEADLINE) == 1
+    assert [(f.position, f.utterance) for f in runs.snapshot(out).failures] == [(23, "#23")]
+    text = (log / "driver.txt").read_text()
+    assert "the last start died in #23; it is done alone" in text
+    assert "1 of 60 items failed (1 WorkerKilled); 59 are done" in text
 
 
 # interruption

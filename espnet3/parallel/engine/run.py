@@ -166,15 +166,6 @@ class Run:
         reported(self.events, lease, report, self._lengths)
         self._say_how_far()
 
-    def told(self, lease: Lease) -> str:
-        """The items of a lease in words."""
-        positions = self.order.positions(lease.first, lease.stop)
-        if len(positions) == 1:
-            return f"position {positions[0]}"
-        if self.order:  # they are no neighbours
-            return f"{len(positions)} items, the first at position {positions[0]},"
-        return f"positions {positions[0]}-{positions[-1]}"
-
     def lost(self, lease: Lease, found: InFlight | None, death: Death = UNKNOWN) -> None:
         """The worker that held `lease` is gone.
 

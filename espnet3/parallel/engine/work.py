@@ -71,9 +71,14 @@ class Work:
         return by_number(order.ends, self.batch_size) if order else None
 
 
+def _bounds(ends: Sequence[int]) -> "array[int]":
+    """Bounds that begin at 0; workers get them, so they are as small as they can be."""
+    return array("I" if ends[-1] < MOST else "Q", [0])
+
+
 def by_number(ends: Sequence[int], batch_size: int) -> "array[int]":
     """Bounds of units of `batch_size` places that do not cross an end of a window."""
-    bounds, first = array("Q", [0]), 0
+    bounds, first = _bounds(ends), 0
     for end in ends:
         bounds.extend(range(first + batch_size, end, batch_size))
         bounds.append(end)
@@ -93,7 +98,7 @@ def by_seconds(
         batch_seconds: most seconds of a unit: places times the longest of them. A place that is
             longer is a unit alone.
     """
-    bounds, first = array("Q", [0]), 0
+    bounds, first = _bounds(ends), 0
     for end in ends:
         begin, longest = first, 0.0
         for place in range(first, end):

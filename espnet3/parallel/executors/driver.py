@@ -16,6 +16,7 @@ from espnet3.errors import RunStopped
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.events import WAITING
+from espnet3.parallel.engine.lease_events import told
 from espnet3.parallel.engine.marker import read_marker, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
@@ -243,9 +244,8 @@ class Driver:
                 found = read_marker(Path(worker.marker), worker.lease.number)
             if worker.ended_at is None:  # else it is told already
                 how = worker.death.how or "died"
-                logger.warning(
-                    "worker %s %s with %s in hand", worker.name, how, self.run.told(worker.lease)
-                )
+                what = told(worker.lease, self.run.order)
+                logger.warning("worker %s %s with %s in hand", worker.name, how, what)
             self.run.lost(worker.lease, found, worker.death)
         if worker.marker:
             remove_marker(worker.marker)
