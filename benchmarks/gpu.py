@@ -12,7 +12,7 @@ import click
 
 from benchmarks import gpu_corpus, machine
 from benchmarks.gpu_model import SIZES
-from benchmarks.gpu_report import agreement, rows, table
+from benchmarks.gpu_report import agreement, rows, scaling, table, times
 from benchmarks.gpu_variants import (
     AHEAD,
     BOTH,
@@ -83,17 +83,22 @@ def main(
         plan = _plan(corpus.items, gpus, only, espnet is not None)
         if long_hours:
             plan.append((BOTH, round(corpus.items * long_hours / hours), 1, False))
+        _warm_up(setting)
         results, agreements, failed = _measure_all(plan, setting)
     data = rows(results, agreements)
-    click.echo("\n" + table(data))
+    click.echo(f"\n{table(data)}\n\nWhere the time without the start goes:\n\n{times(data)}")
+    efficiency = scaling(data)
+    for line in efficiency:
+        click.echo(f"\n{line}")
     for row in data[1:]:
         if row["agreement"] and row["agreement"]["missing"]:
             failed[row["variant"]] = f"{row['agreement']['missing']} texts are not the peer's"
     for name, error in failed.items():
         click.echo(f"\n{name} FAILED: {error.splitlines()[-1]}")
     if out is not None:
-        facts_and_rows = {"facts": {**facts, **made}, "variants": data, "failed": failed}
-        out.write_text(json.dumps(facts_and_rows, indent=1) + "\n", encoding="utf-8")
+        figures = {"facts": {**facts, **made}, "variants": data, "scaling": efficiency}
+        figures["failed"] = failed
+        out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
@@ -118,6 +123,14 @@ def _plan(
         (BOTH, items * gpus, gpus, True),
         (LIMIT, items, 1, False),
     ]
+
+
+def _warm_up(setting: Setting) -> None:
+    """Have libraries read from disk once, so that the first variant does not pay for it."""
+    try:
+        measure(LIMIT, setting, min(setting.corpus.items, 64))
+    except MeasurementFailed as error:
+        _say(f"warming up FAILED: {error}")
 
 
 def _measure_all(

@@ -122,9 +122,8 @@ class Recogniser:
         torch, lengths = self._torch, [len(one) for one in speech]
         shape = (len(speech), max(lengths))
         batch = torch.empty(shape, dtype=torch.float32, pin_memory=self.on_gpu)
-        for row, one, n in zip(batch, speech, lengths, strict=True):
-            row[:n] = torch.from_numpy(np.ascontiguousarray(one))
-            row[n:] = 0
+        for row, one, n in zip(batch.numpy(), speech, lengths, strict=True):
+            row[:n], row[n:] = one, 0
         return batch, lengths
 
     def ids(self, batch: Any, lengths: Sequence[int]) -> Any:

@@ -61,7 +61,7 @@ def rows(results: Sequence[Result], agreements: Sequence[dict[str, float] | None
 def table(data: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     columns = [
-        ("", lambda r: r["variant"] + (f", {r['gpus']} GPUs" if r["gpus"] > 1 else "")),
+        ("", _name),
         ("hours", lambda r: _number(r["audio_hours"])),
         ("whole, s", lambda r: _number(r["whole_seconds"])),
         ("audio h/h", lambda r: _number(r["whole_rate"])),
@@ -78,10 +78,50 @@ def table(data: Sequence[dict[str, Any]]) -> str:
         ("batches", lambda r: _number(r["batches"])),
         ("same frames", lambda r: _percent(r["agreement"] and r["agreement"]["frames"], 2)),
     ]
+    return _markdown(columns, data)
+
+
+def times(data: Sequence[dict[str, Any]]) -> str:
+    """Where the time of each variant went, without its start, as Markdown."""
+    columns = [
+        ("", _name),
+        ("on the device", lambda r: _percent(r["on_device"], 1)),
+        ("padding and pinning", lambda r: _percent(r["padding_work"], 1)),
+        ("making texts", lambda r: _percent(r["text_work"], 1)),
+        ("outside the model", lambda r: _percent(_outside(r), 1)),
+        ("CPU s, whole", lambda r: _number(r["cpu_seconds"])),
+    ]
+    return _markdown(columns, [row for row in data if row["on_device"] is not None])
+
+
+def scaling(data: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for each variant that ran on one GPU and on several with as much for each."""
+    said = []
+    for row in (row for row in data if row["gpus"] > 1):
+        n = row["gpus"]
+        for one in (r for r in data if r["gpus"] == 1 and r["variant"] == row["variant"]):
+            run, whole = (row[key] / n / one[key] for key in ("run_rate", "whole_rate"))
+            said.append(
+                f"{row['variant']}: scaling efficiency from 1 to {n} GPUs {run:.3f} without the "
+                f"start, {whole:.3f} of the whole (weak scaling: as much audio for each GPU)"
+            )
+    return said
+
+
+def _markdown(columns: Sequence[tuple[str, Any]], data: Sequence[dict[str, Any]]) -> str:
     lines = ["| " + " | ".join(name for name, _ in columns) + " |"]
     lines.append("| --- " + "| ---: " * (len(columns) - 1) + "|")
     lines += ["| " + " | ".join(cell(row) for _, cell in columns) + " |" for row in data]
     return "\n".join(lines)
+
+
+def _name(row: dict[str, Any]) -> str:
+    return row["variant"] + (f", {row['gpus']} GPUs" if row["gpus"] > 1 else "")
+
+
+def _outside(row: dict[str, Any]) -> float:
+    """Share of reading items, the engine, and writing: all that is not in the model's call."""
+    return 1 - float(row["on_device"] + row["padding_work"] + row["text_work"])
 
 
 def _like(result: Result, limit: Result) -> float:
