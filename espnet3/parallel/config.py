@@ -75,6 +75,8 @@ class RunConfig:
         allow_overwrite_lock: Take a run over without waiting to see whether its owner lives, also
             from one that does; that one stops.
         limit: Stop after the first so many items, without merging.
+        batch_seconds: Most seconds of one batch, every item as long as its longest; ``batch_size``
+            stays its most items. Null for batches of ``batch_size`` items.
     """
 
     on_error: str = "finish"
@@ -87,6 +89,7 @@ class RunConfig:
     accept_changes: bool = False
     allow_overwrite_lock: bool = False
     limit: int | None = None
+    batch_seconds: float | None = None
 
 
 PARALLEL_KEYS = tuple(field.name for field in dataclasses.fields(ParallelConfig))
@@ -144,7 +147,7 @@ def parse_parallel(
 
 
 def _as_floats(keys: dict[str, Any]) -> dict[str, Any]:
-    durations = ("worker_start_timeout", "unit_timeout", "lease_seconds")
+    durations = ("worker_start_timeout", "unit_timeout", "lease_seconds", "batch_seconds")
     return {key: float(v) if key in durations and v is not None else v for key, v in keys.items()}
 
 

@@ -66,7 +66,7 @@ MISPLACED: dict[str, str] = {
     **dict.fromkeys(
         (
             *("on_error", "max_failures", "max_kills", "unit_timeout", "lease_seconds"),
-            *("resume", "accept_changes", "allow_overwrite_lock"),
+            *("resume", "accept_changes", "allow_overwrite_lock", "batch_seconds"),
         ),
         "is not read here; it belongs in run:",
     ),
@@ -119,6 +119,7 @@ RULES: dict[str, tuple[str, Check]] = {
     "accept_changes": ("true or false", _boolean),
     "allow_overwrite_lock": ("true or false", _boolean),
     "limit": ("a whole number, 1 or more, or null", _or_null(_integer(1))),
+    "batch_seconds": ("a number of seconds above 0, or null", _or_null(_seconds)),
 }
 """What each key must be, in words and as a check."""
 

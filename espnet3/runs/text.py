@@ -90,7 +90,8 @@ def _worker(worker: WorkerView, now: float) -> str:
     if worker.position is not None:
         text += f" at {printable(worker.utterance)}"
     elif worker.first is not None and worker.stop is not None:
-        text += f" on positions {worker.first}-{worker.stop - 1}"
+        n = worker.stop - worker.first
+        text += f" on {n} items" if n > 1 else " on 1 item"
     if worker.why:
         text += f" ({first_line(worker.why)})"
     return f"{text}, {worker.done} done, heard of {_ago(max(0.0, now - worker.last_sign))}"
@@ -114,8 +115,9 @@ def _slowest(seen: Snapshot) -> list[str]:
     lines = ["  slowest"]
     for item in seen.slowest[:SHOWN]:
         audio = f" for {duration(item.audio)} of audio" if item.audio else ""
-        last = f"-{item.stop - 1}" if item.stop > item.first + 1 else ""
-        where = f"position {item.first}{last}"
+        where = f"position {item.positions[0]}"
+        if len(item.positions) > 1:
+            where += f", with {len(item.positions) - 1} more"
         lines.append(f"    {printable(item.utterance)} ({where}): {item.seconds:.3g} s{audio}")
     return lines
 

@@ -42,8 +42,8 @@ class WorkerView:
             driver is.
         why: what is known of its loss, or of why it is of no use.
         env_seconds: how long it took to build its env; None if it has none yet.
-        first: first position of the lease in hand; None if it has none.
-        stop: one past the last position of that.
+        first: first place of the lease in hand in the run's order; None if it has none.
+        stop: one past the last place of that.
         position: of the unit in hand; None if it has begun none.
         utterance: the name of that; `#position` where nobody has named it.
         since: unix seconds of what it does now.
@@ -101,15 +101,13 @@ class SlowItem:
     """A unit that took long.
 
     Attributes:
-        first: its first position.
-        stop: one past its last position.
+        positions: of its items; with batches by length they are no neighbours.
         utterance: the name of its first item.
         seconds: in `forward`.
         audio: seconds of audio in it; None if unknown.
     """
 
-    first: int
-    stop: int
+    positions: tuple[int, ...]
     utterance: str
     seconds: float
     audio: float | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from espnet3.errors import LedgerError
+from espnet3.parallel.engine.order import AS_GIVEN, Order
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
 
@@ -74,9 +75,9 @@ class Coverage:
     cleaned: tuple[str, ...] | None = None
     _failed_at: PositionSet = field(default_factory=PositionSet)
 
-    def name_of(self, position: int) -> str:
-        """What a failed position is called; ``#position`` where nobody knows a name."""
-        return str(self.failed.get(position, {}).get("utterance", f"#{position}"))
+    def name_of(self, place: int, order: Order = AS_GIVEN) -> str:
+        """What a failed item is called; ``#position`` where nobody knows a name."""
+        return str(self.failed.get(place, {}).get("utterance", f"#{order.position(place)}"))
 
     def apply(self, entry: Mapping[str, Any]) -> None:
         """Take one ledger entry over.

@@ -13,6 +13,7 @@ from espnet3.parallel.engine.events import NOWHERE, EventLog
 from espnet3.parallel.engine.lease_events import dealt, lost, reported
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.lengths import Lengths
+from espnet3.parallel.engine.order import AS_GIVEN, Order
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
 from espnet3.parallel.engine.report import LeaseReport
@@ -30,7 +31,8 @@ class Run:
     """The state machine of a run. One thread, the driver's, calls it; time comes from `clock`.
 
     Executors ask `deal` for a worker, hand its outcome to `report`, and tell of deaths with
-    `lost`, until `over`. Then `raise_if_failed` says whether a merge may follow.
+    `lost`, until `over`. Then `raise_if_failed` says whether a merge may follow. All positions
+    here are places in the run's order; `name_of` is asked for those, `durations` are given by them.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Run:
         name_of: Callable[[int], str] = "#{}".format,
         clock: Callable[[], float] = time.monotonic,
         events: EventLog = NOWHERE,
+        order: Order = AS_GIVEN,
     ) -> None:
         self.run_dir = run_dir
         self.run_id = run_id
@@ -54,6 +57,7 @@ class Run:
         self.naming = ShardNaming(plan.n_positions, ledger.epoch)
         self.n_workers = workers
         self.events = events
+        self.order = order
         self._ledger = ledger
         self._clock = clock
         self.name_of = name_of
@@ -70,7 +74,9 @@ class Run:
             workers=workers,
             lengths=self._lengths,
         )
-        self._troubles = Troubles(run_dir, plan, config, ledger, self._dealer, name_of, events)
+        self._troubles = Troubles(
+            run_dir, plan, config, ledger, self._dealer, name_of, events, order
+        )
 
     @property
     def coverage(self) -> Coverage:
@@ -95,7 +101,7 @@ class Run:
     @property
     def n_workers_needed(self) -> int:
         """How many can be busy at once: those that are, and one for each unit that is left."""
-        left = 0 if self.stopping else -(-self._dealer.n_left // self.plan.unit_size)
+        left = 0 if self.stopping else self._dealer.n_units_left
         return len(self._dealer.out) + left
 
     @property
@@ -150,12 +156,21 @@ class Run:
         reported(self.events, lease, report, self._lengths)
         self._say_how_far()
 
+    def told(self, lease: Lease) -> str:
+        """The items of a lease in words."""
+        positions = self.order.positions(lease.first, lease.stop)
+        if len(positions) == 1:
+            return f"position {positions[0]}"
+        if self.order:  # they are no neighbours
+            return f"{len(positions)} items, the first at position {positions[0]},"
+        return f"positions {positions[0]}-{positions[-1]}"
+
     def lost(self, lease: Lease, in_flight: int | None, death: Death = UNKNOWN) -> None:
         """The worker that held `lease` is gone.
 
         Args:
             lease: its lease.
-            in_flight: the position it had begun last, or None if it had begun none.
+            in_flight: the place it had begun last, or None if it had begun none.
             death: what is known of its end.
         """
         try:

@@ -222,7 +222,9 @@ class Driver:
                 in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
             if worker.ended_at is None:  # else it is told already
                 how = worker.death.how or "died"
-                logger.warning("worker %s %s with %s in hand", worker.name, how, worker.lease.told)
+                logger.warning(
+                    "worker %s %s with %s in hand", worker.name, how, self.run.told(worker.lease)
+                )
             self.run.lost(worker.lease, in_flight, worker.death)
         if worker.marker:
             remove_marker(worker.marker)
