@@ -28,6 +28,11 @@ class Batches:
     by_count: Padding | None = None
 
     @property
+    def by_seconds(self) -> bool:
+        """Whether batches end by seconds, too."""
+        return self.batch_seconds is not None and self.planned is not None
+
+    @property
     def gain(self) -> float:
         """How many times as fast as by count, where time goes with padded seconds."""
         if self.planned is None or self.by_count is None or not self.planned.padded:
@@ -37,7 +42,7 @@ class Batches:
     def lines(self) -> Iterator[str]:
         """Yield it for people."""
         kind = "by length" if self.by_length else "by count"
-        if self.batch_seconds is not None and self.planned is not None:
+        if self.by_seconds:
             kind += f", of at most {self.batch_seconds:g} s with padding"
         yield f"batches: {kind}" + (f", as {self.why}" if self.why else "")
         if self.planned is None or self.by_count is None:

@@ -68,7 +68,7 @@ class RunPlan:
         plan, outlook = self.plan, self.outlook
         limited = f", of which this call does the first {plan.goal}" if plan.limit else ""
         yield f"run directory: {self.run_dir}"
-        yield f"items: {plan.n_positions}{limited}{_in_units(plan)}"
+        yield f"items: {plan.n_positions}{limited}{self._in_units()}"
         if self.batches is not None:
             yield from self.batches.lines()
         if outlook.owner:
@@ -95,6 +95,14 @@ class RunPlan:
         yield f"left: {_count(outlook.left, plan)}"
         yield f"workers: {self.n_workers}"
         yield f"time: {self.prediction}"
+
+    def _in_units(self) -> str:
+        plan = self.plan
+        if plan.batch_size is None:
+            return ""
+        uneven = self.batches is not None and self.batches.by_seconds
+        count = _plural(plan.n_units, "batch", "batches")
+        return f", {count} of {'at most ' if uneven else ''}{plan.batch_size}"
 
 
 def plan_of(
@@ -177,13 +185,6 @@ def _count(positions: PositionSet, plan: Plan) -> str:
         return f"{len(positions)}"
     n_units = sum(plan.count(first, stop) for first, stop in positions)
     return f"{len(positions)} in {_plural(n_units, 'batch', 'batches')}"
-
-
-def _in_units(plan: Plan) -> str:
-    if plan.batch_size is None:
-        return ""
-    most = "" if plan.bounds is None else "at most "
-    return f", {_plural(plan.n_units, 'batch', 'batches')} of {most}{plan.batch_size}"
 
 
 def _plural(n: int, one: str, many: str = "") -> str:

@@ -4,7 +4,7 @@ import heapq
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from espnet3.parallel.engine.durations import read_durations
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.order import AS_GIVEN, Order
+from espnet3.parallel.engine.order_file import read_order
 from espnet3.parallel.engine.unit_times import UnitTime, from_record
 from espnet3.runs.views import SlowItem
 
@@ -23,10 +24,12 @@ class UnitRecord(UnitTime):
     """What one unit took, and of what.
 
     Attributes:
+        positions: of its items; with batches by length they are no neighbours.
         audio: seconds of audio in it; None if unknown.
         shard: name of the shard that it is in.
     """
 
+    positions: Sequence[int]
     audio: float | None
     shard: str
 
@@ -47,11 +50,12 @@ def unit_times(run_dir: str | os.PathLike[str]) -> Iterator[UnitRecord]:
     manifest = Manifest.read(run_dir)
     if manifest is None:
         return
-    durations = read_durations(run_dir)
+    durations, order = read_durations(run_dir), read_order(run_dir, manifest)
     for shard in read_coverage(run_dir, manifest.run_id).shards_in_order():
         for unit in from_record(read_done(run_dir, shard, manifest.run_id)):
             audio = audio_of(durations, unit.first, unit.stop)
-            yield UnitRecord(unit.first, unit.stop, unit.seconds, audio, shard.name)
+            positions = order.positions(unit.first, unit.stop)
+            yield UnitRecord(unit.first, unit.stop, unit.seconds, positions, audio, shard.name)
 
 
 def slowest(

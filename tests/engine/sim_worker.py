@@ -128,7 +128,7 @@ class Attempt:
             kept = sum(begin <= stopped_at for begin in self._begins)
             if kept < len(self._begins):
                 self.units, self._trouble = self.units[:kept], None
-        kind, first, stop = self._trouble or ("", lease.stop, lease.stop)
+        kind, first, stop = self._trouble or ("", lease.first, lease.stop)
         if self.world.rng.random() < self.driver.weather.fatal:
             shutil.rmtree(self.path, ignore_errors=True)
             return LeaseReport(number, lease.first, fatal=_failure(first, stop, "close_writers"))

@@ -194,6 +194,7 @@ class Driver:
             workers=self._workers,
             durations=self.work.seconds(order),
             clock=lambda: world.now,
+            name_of=lambda place: f"utt{order.position(place)}",
             order=order,
         )
         path = ledger_path(world.run_dir, self.run.epoch)
@@ -249,6 +250,8 @@ class Driver:
 
     def _end(self, outcome: BaseException | str) -> None:
         self.world.log(self, "ends:", repr(outcome))
+        for entry in getattr(outcome, "failures", ()):
+            assert entry["utterance"] == f"utt{entry['position']}", "a place for a position"
         self.outcome = outcome
         if isinstance(outcome, OwnershipLost) and hasattr(self, "run"):
             assert self._is_superseded()
