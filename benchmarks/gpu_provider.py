@@ -11,5 +11,5 @@ class RecordingsProvider(InferenceProvider):
 
     @staticmethod
     def build_dataset(config: Any) -> Recordings:
-        """Give the first ``config.items`` utterances of the corpus."""
-        return Recordings(config.corpus, config.items)
+        """Give the first ``config.n_items`` utterances of the corpus."""
+        return Recordings(config.corpus, config.n_items)

@@ -46,7 +46,7 @@ def ours(
         "model": {"_target_": "benchmarks.gpu_model.Recogniser", **model},
         "device": device,
         "corpus": corpus,
-        "items": items,
+        "n_items": items,
     }
     provider = RecordingsProvider(config, {"input_key": "speech", "output_keys": ["text"]})
     durations = read(corpus).durations(items) if lengths_known else None

@@ -1,4 +1,4 @@
-"""The benchmark that keeps GPUs busy: its recordings, its packing, and all of it once on the CPU."""
+"""The benchmark that keeps GPUs busy: its recordings, its texts, and all of it once on the CPU."""
 
 import json
 from pathlib import Path
