@@ -30,6 +30,7 @@ class ParallelConfig:
         adaptive: ``minimum`` number of workers; between it and ``n_workers`` the number follows the
             work. Null keeps ``n_workers``.
         security: False leaves connections unencrypted, and open to whoever reaches them.
+        workers_per_gpu: How many workers share a GPU, with ``local_gpu``.
     """
 
     env: str = "local"
@@ -38,6 +39,7 @@ class ParallelConfig:
     worker_start_timeout: float | None = None
     adaptive: Mapping[str, Any] | None = None
     security: bool | None = None
+    workers_per_gpu: int = 1
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -138,6 +140,7 @@ def parse_parallel(
     env = where.get("env", ParallelConfig.env)
     problems += config_check.env_options(env, where.get("options"))
     problems += config_check.adaptive(env, where)
+    problems += config_check.gpu_sharing(env, where)
     if problems:
         raise ConfigError(config_check.report(source, problems))
     if where.get("adaptive") is not None:

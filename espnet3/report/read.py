@@ -57,6 +57,8 @@ def read_run(run_dir: Path, name: str) -> RunRecord:
     )
     return replace(
         run,
+        split=seen.split,
+        memory=seen.memory,
         starts=[starts[epoch] for epoch in sorted(starts)],
         workers=life.workers,
         leases=life.leases,

@@ -125,6 +125,8 @@ class RunRecord:
         why: what the state comes from, in words; "" where the word says all.
         positions: number of items that are to be done.
         done: items with committed results.
+        split: how many of them were not done in the planned unit.
+        memory: what is known of batches that did not fit into memory; "" if all did.
         failed: entries of those that have failed and not been retried, by position.
         attempts: records of all failed attempts, retried ones included, oldest first.
         starts: oldest first.
@@ -144,6 +146,8 @@ class RunRecord:
     why: str
     positions: int
     done: int
+    split: int = 0
+    memory: str = ""
     failed: Sequence[Mapping[str, Any]] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     starts: Sequence[Start] = ()

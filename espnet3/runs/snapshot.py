@@ -79,6 +79,8 @@ class RunReader:
             owner=owner,
             n_items=manifest.positions,
             forward_seconds=coverage.forward_seconds,
+            split=len(coverage.split),
+            memory=history.memory,
             failures=_failures(coverage, order),
             slowest=tuple(
                 slowest(

@@ -25,6 +25,8 @@ def describe(seen: Snapshot, workers: int = WORKERS) -> str:
     if seen.is_live:
         left = "measuring" if seen.eta is None else f"about {duration(seen.eta)}"
         lines.append(f"  left     {left}")
+    if seen.memory:
+        lines.append(f"  memory   {seen.memory}")
     lines += [f"  {name:<8} {text}" for name, text in _where(seen)]
     lines += _workers(seen, workers)
     lines += _failed(seen)
@@ -43,6 +45,8 @@ def _items(seen: Snapshot) -> str:
     text = f"{seen.done} of {seen.goal} done{share}, {seen.failed} failed, {seen.left} left"
     if seen.goal < seen.n_items:
         text += f"; the run has {seen.n_items}, `limit` leaves the others out"
+    if seen.split:
+        text += f"; {seen.split} not done in the planned unit"
     return f"{text}, {seen.rate:.3g} items/s" if seen.rate else text
 
 

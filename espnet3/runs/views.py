@@ -142,6 +142,8 @@ class Snapshot:
         audio: seconds of audio of all; None if unknown.
         audio_done: seconds of audio of those that are done; None if unknown.
         forward_seconds: seconds in `forward`, for those that are done.
+        split: items that were not done in the unit that the plan gives them.
+        memory: what is known of batches that did not fit into memory; "" if all did.
         began: unix seconds of the last start; None if unknown.
         work_began: of its first lease.
         ended: of its end; None while it has not ended, or if unknown.
@@ -179,6 +181,8 @@ class Snapshot:
     audio: float | None = None
     audio_done: float | None = None
     forward_seconds: float = 0.0
+    split: int = 0
+    memory: str = ""
     began: float | None = None
     work_began: float | None = None
     ended: float | None = None

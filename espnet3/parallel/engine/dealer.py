@@ -96,15 +96,18 @@ class Dealer:
         """Leases that workers hold now."""
         return list(self._out.values())
 
-    def deal(self, elapsed: float, seconds_per_position: float = 0.0) -> Lease | None:
+    def deal(
+        self, elapsed: float, seconds_per_position: float = 0.0, *, alone_too: bool = True
+    ) -> Lease | None:
         """The next lease, or None if nothing is left to hand out.
 
         Args:
             elapsed: seconds since dealing began.
             seconds_per_position: what a position took so far on average; 0 if unknown.
+            alone_too: whether units that are to be done alone may be dealt.
         """
         alone = False
-        if self._alone:
+        if self._alone and alone_too:
             (first, stop), alone = self._alone.popleft(), True
         elif self._heads:
             first, stop = self._heads.popleft()

@@ -105,7 +105,7 @@ def run_failed(
 
 def _where_to_look(run_dir: Path, entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Tracebacks; and the logs of the workers, first of all of those that had no time for one."""
-    silent = [e for e in entries if e["error"] in (KILLED, HUNG)]
+    silent = [e for e in entries if e["error"] in (KILLED, HUNG) and not e["step"]]
     logs = sorted({e["log"] for e in silent or entries if e.get("log")})
     text = []
     if len(silent) < len(entries):

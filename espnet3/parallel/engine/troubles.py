@@ -134,6 +134,33 @@ class Troubles:
             worker: its name.
             log: its log file.
         """
+        if kills := self._is_given_up(first, stop):
+            died = "1 worker" if kills == 1 else f"{kills} workers"
+            last = f" ({'' if kills == 1 else 'the last one '}{how})" if how else ""
+            what = f"{died} died in this item{last}"
+            self.failed(self._without_exception(first, stop, KILLED, what, log), worker)
+
+    def poisoned(self, failure: UnitFailure, worker: str) -> None:
+        """A CUDA error in a unit made its worker's process useless, which counts as its death.
+
+        Whatever the process had done after it would have failed as well.
+        """
+        failure = self._named(failure)
+        first, stop, error = failure.first, failure.stop, f"{failure.error}: {failure.message}"
+        if kills := self._is_given_up(first, stop):
+            lost = f"{kills} processes" if kills > 1 else "a process"
+            what = f"{lost} lost the GPU in this item; {error}"
+            self.failed(replace(failure, error=KILLED, message=what), worker)
+            return
+        self._log.append(failure, worker, self._ledger.epoch)
+        logger.warning(
+            "worker %s cannot use its GPU any more after %s in %s, so its process ends; that is "
+            "done again alone, in another one",
+            worker, first_line(error), printable(failure.utterance),
+        )  # fmt: skip
+
+    def _is_given_up(self, first: int, stop: int) -> int:
+        """Count a death in a unit, and deal it again if that may be; otherwise, how many it was."""
         self._ledger.append({"kind": "killed", "first": first, "last": stop - 1})
         kills = self._ledger.coverage.kills[first, stop]
         if kills < self._config.max_kills:
@@ -143,10 +170,8 @@ class Troubles:
             for position in range(first, stop):
                 self._dealer.give_back_alone(position, position + 1)
         else:
-            died = "1 worker" if kills == 1 else f"{kills} workers"
-            last = f" ({'' if kills == 1 else 'the last one '}{how})" if how else ""
-            what = f"{died} died in this item{last}"
-            self.failed(self._without_exception(first, stop, KILLED, what, log), worker)
+            return kills
+        return 0
 
     def hung(self, first: int, stop: int, worker: str, log: str, stack: str) -> None:
         """A worker was ended because the unit [first, stop) took longer than `unit_timeout`.
