@@ -117,12 +117,13 @@ def _plan(
     if gpus == 1:
         left_out = () if package_is_there else ("package",)
         return [(NAMES[key], items, 1, False) for key in wanted if key not in left_out]
-    return [
+    plan = [
         (PEER, items * gpus, gpus, False),
         (BOTH, items, 1, True),
         (BOTH, items * gpus, gpus, True),
         (LIMIT, items, 1, False),
     ]
+    return [step for step in plan if step[0] in [NAMES[key] for key in wanted]]
 
 
 def _warm_up(setting: Setting) -> None:
