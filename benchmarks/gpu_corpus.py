@@ -65,6 +65,8 @@ class Recordings:
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
         """``utt_id`` and ``speech``, float32 of shape (samples,)."""
+        if not 0 <= idx < self._items:
+            raise IndexError(f"there are {self._items} recordings, and no number {idx}")
         path = _path(self._directory, int(idx) % self._n_files)
         speech, _ = soundfile.read(path, dtype="float32")
         return {"utt_id": self.utt_id(idx), "speech": speech}
@@ -96,7 +98,7 @@ def make(lengths: str, hours: float, directory: Path, seed: int = 0) -> Corpus:
             pass
     exact = [n / RATE for n in samples]
     passes, rest = divmod(hours * 3600, sum(exact))
-    items = int(passes) * len(exact) + int(np.searchsorted(np.cumsum(exact), rest))
+    items = int(passes) * len(exact) + int(np.searchsorted(np.cumsum(exact), rest)) + 1
     corpus = Corpus(directory, exact, max(items, len(exact)))
     data = {"seconds": exact, "items": corpus.items}
     (directory / _CORPUS).write_text(json.dumps(data), encoding="utf-8")
