@@ -19,6 +19,7 @@ NAMES = (
     "small",
     "throughput",
     "planning",
+    "padding",
     "durability",
     "balance",
     "recovery",
@@ -29,6 +30,7 @@ NAMES = (
     "transfers",
     "prepare",
     "statistics",
+    "loading_ahead",
 )
 
 

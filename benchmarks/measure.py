@@ -139,7 +139,9 @@ class Child:
     returned: Any
 
 
-def python(arguments: Sequence[str], cwd: Path = ROOT) -> tuple[float, str]:
+def python(
+    arguments: Sequence[str], cwd: Path = ROOT, timeout: float = _TIMEOUT
+) -> tuple[float, str]:
     """Run this Python to its end in a process of its own; returns seconds and what it printed."""
     begin = perf_counter()
     try:
@@ -149,10 +151,10 @@ def python(arguments: Sequence[str], cwd: Path = ROOT) -> tuple[float, str]:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=_TIMEOUT,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired as error:
-        raise MeasurementFailed(f"nothing after {_TIMEOUT:.0f} s: {error.cmd}"[:400]) from error
+        raise MeasurementFailed(f"nothing after {timeout:.0f} s: {error.cmd}"[:400]) from error
     seconds = perf_counter() - begin
     if done.returncode != 0:
         said = "\n".join(done.stderr.splitlines()[-15:])
@@ -162,11 +164,13 @@ def python(arguments: Sequence[str], cwd: Path = ROOT) -> tuple[float, str]:
     return seconds, done.stdout
 
 
-def child(function: str, kwargs: Mapping[str, Any], cwd: Path = ROOT) -> Child:
+def child(
+    function: str, kwargs: Mapping[str, Any], cwd: Path = ROOT, timeout: float = _TIMEOUT
+) -> Child:
     """Call ``module:function`` in a process of its own; paths among `kwargs` become strings."""
     with TemporaryDirectory() as directory:
         result = Path(directory) / "result.json"
-        seconds, _ = python(child_arguments(function, kwargs, result), cwd)
+        seconds, _ = python(child_arguments(function, kwargs, result), cwd, timeout)
         data = json.loads(result.read_bytes())
     return Child(seconds, data["peak_mib"], data["returned"])
 

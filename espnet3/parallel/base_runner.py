@@ -14,6 +14,7 @@ from espnet3.parallel.hooks import RunnerHooks
 from espnet3.parallel.worker.inject import check_given
 
 if TYPE_CHECKING:
+    from espnet3.parallel.parity import Parity
     from espnet3.parallel.run_plan import RunPlan
 
 
@@ -70,7 +71,8 @@ class BaseRunner(RunnerHooks):
         up. The default returns the JSON results, or None if the runner writes in its own way.
 
         Args:
-            shard_dirs: the shards' directories by position. They cover every position once.
+            shard_dirs: the shards' directories by place in the run's order, which is that of the
+                items but for batches by length (see `in_order`). They cover every item once.
         """
         return results.read_results(shard_dirs) if self._keeps_json() else None
 
@@ -117,8 +119,9 @@ class BaseRunner(RunnerHooks):
         Args:
             indices: the items: dataset indices, or any JSON values. A `range` costs nothing,
                 however long it is.
-            durations: seconds of audio of each item, if known: the longest are then done first.
-                They change the order of work alone, never a result.
+            durations: seconds of audio of each item, if known: the longest are then done first,
+                and batches are of like length where nobody can tell. They change the order of work
+                and the batches alone, never the order of results.
 
         Returns:
             What `merge` returns; None if `run.limit` left items to do.
@@ -158,6 +161,27 @@ class BaseRunner(RunnerHooks):
         from espnet3.parallel.run_plan import plan_of
 
         return plan_of(self, indices, durations, get_settings())
+
+    def parity(
+        self, indices: Iterable[Any], durations: Sequence[float] | None = None, n: int = 32
+    ) -> "Parity":
+        """Do a sample in this process, each item alone and in its batch, and compare the results.
+
+        `print` shows where they differ. Nothing of the run is touched. Floats and arrays are not
+        compared: they differ in their last bits wherever sums are added up in another order.
+
+        Args:
+            indices: as for the call.
+            durations: as for the call; the sample is spread over the lengths.
+            n: about how many items; whole batches of the plan are taken, at least one.
+
+        Raises:
+            ConfigError: if there is no `batch_size`, or not one result for each item.
+        """
+        from espnet3.parallel.parallel import get_settings
+        from espnet3.parallel.parity import parity_of
+
+        return parity_of(self, indices, durations, n, get_settings())
 
     def debug(self, idx: Any) -> Any:
         """Do one item in this process, to see why it fails; nothing of the run is touched.

@@ -78,7 +78,7 @@ class Canary:
         parallel, limit = replace(self._parallel, n_workers=1), self._config.unit_timeout
         if parallel.env == "local" and self._parallel.n_workers > 1 and limit is None:
             limit = _FOREVER  # else one local worker would be no process
-        config = RunConfig(unit_timeout=limit, max_kills=1)
+        config = RunConfig(unit_timeout=limit, max_kills=1, prefetch=False)
         _take_times(self._runner.provider, self._scratch / _NOTE)
         self.began = time.time()
         with _threads_of_one(self._parallel), parallel_session(parallel, config):

@@ -15,6 +15,7 @@ from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.files import CONFIG
 from espnet3.parallel.engine.ledger import find_epochs, ledger_path
 from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.order import Order
 from espnet3.report.lives import Lives, lives
 from espnet3.report.record import RunRecord, Start
 from espnet3.report.units import read_units
@@ -37,30 +38,33 @@ def read_run(run_dir: Path, name: str) -> RunRecord:
     except LedgerError as error:
         return RunRecord(name, str(run_dir), "damaged", str(error), 0, 0)
     run = RunRecord(name, str(run_dir), seen.state, seen.reason, seen.goal, seen.done)
-    manifest, coverage = reader.manifest, reader.coverage
+    manifest, coverage, order = reader.manifest, reader.coverage, reader.order
     if manifest is None:
         return run
     accepted = {shard.name: shard for shard in coverage.shards.values()}
     now = time.time() if seen.is_live else None
     events = of_run(reader.events, manifest.run_id)
     life = lives(events, manifest.positions, accepted, now)
-    units, name_of = read_units(run_dir, manifest, coverage)
+    units, name_of = read_units(run_dir, manifest, coverage, order)
     starts = {start.epoch: start for start in (*_from_ledger(run_dir, manifest), *life.starts)}
     masked = mask_secrets(
         {
             "why": run.why,
-            "failed": [dict(coverage.failed[p]) for p in sorted(coverage.failed)],
+            "failed": _failed(coverage, order),
             "attempts": _attempts(run_dir, set(starts)),
             "config": _config(run_dir),
         }
     )
     return replace(
         run,
+        split=seen.split,
+        memory=seen.memory,
         starts=[starts[epoch] for epoch in sorted(starts)],
         workers=life.workers,
         leases=life.leases,
         units=units,
         name_of=name_of,
+        order=order,
         command=manifest.command,
         unknown=_unknown(life, set(starts), coverage, len(units)),
         **masked,
@@ -97,6 +101,12 @@ def _from_ledger(run_dir: Path, manifest: Manifest) -> list[Start]:
         host, command = str(header.get("host", "")), str(header.get("command", ""))
         starts.append(Start(epoch, began, max(began, ended), host, command))
     return starts
+
+
+def _failed(coverage: Coverage, order: Order) -> list[dict[str, Any]]:
+    """The ledger's entries of what has failed, by position."""
+    entries = [{**e, "position": order.position(p)} for p, e in coverage.failed.items()]
+    return sorted(entries, key=lambda entry: int(entry["position"]))
 
 
 def _attempts(run_dir: Path, epochs: set[int]) -> list[Mapping[str, Any]]:

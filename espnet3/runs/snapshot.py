@@ -12,7 +12,9 @@ from espnet3.parallel.engine.durations import read_durations
 from espnet3.parallel.engine.events import DONE, FAILED, PLANNING, RUNNING, STOPPED
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
-from espnet3.parallel.engine.marker import marker_path, read_in_flight
+from espnet3.parallel.engine.marker import InFlight, marker_path, read_marker
+from espnet3.parallel.engine.order import AS_GIVEN, Order
+from espnet3.parallel.engine.order_file import read_order
 from espnet3.runs.events import Event, EventReader
 from espnet3.runs.history import ENDS, History
 from espnet3.runs.owners import Beats, see_owner
@@ -46,6 +48,7 @@ class RunReader:
     Attributes:
         manifest: that the last look has read; None if there is none.
         coverage: what its ledger says is done and failed.
+        order: of its items.
         events: what was new in the event log.
     """
 
@@ -53,8 +56,10 @@ class RunReader:
         self.run_dir = Path(run_dir).absolute()
         self.manifest: Manifest | None = None
         self.coverage = Coverage()
+        self.order = AS_GIVEN
         self.events: list[Event] = []
         self._log = EventReader(self.run_dir)
+        self._ordered = ""
         self._history = History()
         self._beats = Beats()
         self._disk: tuple[int | None, int | None] = None, None
@@ -76,6 +81,7 @@ class RunReader:
             else:
                 self._history.take(event)
         self.coverage = coverage = read_coverage(run_dir, manifest.run_id)
+        order = self._order_of(manifest)
         history = self._of_this(manifest.run_id)
         state, reason = _state(coverage, history, manifest.positions, owner, dead)
         durations = read_durations(run_dir)
@@ -89,11 +95,15 @@ class RunReader:
             owner=owner,
             n_items=manifest.positions,
             forward_seconds=coverage.forward_seconds,
-            failures=_failures(coverage),
+            split=len(coverage.split),
+            memory=history.memory,
+            failures=_failures(coverage, order),
             slowest=tuple(
-                slowest(run_dir, manifest.run_id, coverage.shards.values(), SLOWEST, durations)
+                slowest(
+                    run_dir, manifest.run_id, coverage.shards.values(), SLOWEST, durations, order
+                )
             ),
-            workers=_workers(run_dir, history, state, coverage),
+            workers=_workers(run_dir, history, state, coverage, order),
             **_of_start(history, manifest),
             **_counts(coverage, history, manifest.positions),
             **_audio(coverage, durations, manifest.positions),
@@ -108,6 +118,12 @@ class RunReader:
         if owner is None:
             raise FileNotFoundError(f"no run in {self.run_dir} (there is no manifest.json)")
         return Snapshot(self.run_dir, time.time(), DEAD if dead else PLANNING, dead, owner=owner)
+
+    def _order_of(self, manifest: Manifest) -> Order:
+        """The order of a run, which is never another one: it is read once."""
+        if self._ordered != manifest.run_id:
+            self.order, self._ordered = read_order(self.run_dir, manifest), manifest.run_id
+        return self.order
 
     def _of_this(self, run_id: str) -> History:
         """The history, if it is of this run; else, as former versions wrote none, an empty one."""
@@ -193,23 +209,24 @@ def _with_rates(seen: Snapshot, history: History) -> Snapshot:
     return replace(seen, rtf=rtf, rate=rate, audio_rate=audio_rate, eta=eta)
 
 
-def _failures(coverage: Coverage) -> tuple[FailedItem, ...]:
-    return tuple(
+def _failures(coverage: Coverage, order: Order) -> tuple[FailedItem, ...]:
+    items = (
         FailedItem(
-            position,
-            coverage.name_of(position),
+            order.position(place),
+            coverage.name_of(place, order),
             str(entry.get("step") or ""),
             str(entry.get("error", "")),
             str(entry.get("message", "")),
             str(entry.get("log") or ""),
-            coverage.kills[position, position + 1],
+            coverage.kills[place, place + 1],
         )
-        for position, entry in sorted(coverage.failed.items())
+        for place, entry in coverage.failed.items()
     )
+    return tuple(sorted(items, key=lambda item: item.position))
 
 
 def _workers(
-    run_dir: Path, history: History, state: str, coverage: Coverage
+    run_dir: Path, history: History, state: str, coverage: Coverage, order: Order
 ) -> tuple[WorkerView, ...]:
     over = state in (*ENDS, DEAD)
     leases = {name: number for number, name in history.leases.items()}
@@ -220,12 +237,19 @@ def _workers(
             continue
         worker = _heard(run_dir, worker)
         if worker.name in leases:
-            unit = read_in_flight(marker_path(run_dir, worker.name), leases[worker.name])
-            if unit is not None:
-                name = unit.name or coverage.name_of(unit.position)
-                worker = replace(worker, position=unit.position, utterance=name)
+            found = read_marker(marker_path(run_dir, worker.name), leases[worker.name])
+            if found is not None:
+                name = _name_in_hand(found, coverage, order)
+                position = order.position(found.position)
+                worker = replace(worker, position=position, utterance=name)
         views.append(replace(worker, state="gone") if over else worker)
     return tuple(views)
+
+
+def _name_in_hand(found: InFlight, coverage: Coverage, order: Order) -> str:
+    # A worker whose data knows no ids has named the place.
+    is_known = found.name not in ("", f"#{found.position}")
+    return found.name if is_known else coverage.name_of(found.position, order)
 
 
 def _heard(run_dir: Path, worker: WorkerView) -> WorkerView:

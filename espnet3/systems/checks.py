@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from espnet3.errors import ConfigError
 from espnet3.systems.base.stages import StageSpec, why_not_built
+from espnet3.systems.command_line import Request
 from espnet3.systems.targets import targets, why_not_importable
 from espnet3.utils.config import LoadedConfig, resolved_container, unresolved
 
@@ -70,6 +71,27 @@ def check_debug_item(stages: Iterable[StageSpec], item: str | None, limit: int |
         problems.append("--debug_item: is empty; give an utterance id, or '#0' for the first item")
     if limit is not None:
         problems.append("--debug_item: does one item whatever --limit says; leave --limit out")
+    return problems
+
+
+def check_parity(stages: Iterable[StageSpec], request: Request) -> list[str]:
+    """Check that ``--parity`` has a meaning beside the stages and other options."""
+    if request.parity is None:
+        return []
+    problems = []
+    if [stage.name for stage in stages] != ["infer"]:
+        problems.append("--parity: is for the infer stage alone; give --stages infer")
+    if request.parity < 1:
+        problems.append(f"--parity: must be 1 or more, not {request.parity}")
+    others = {
+        "--limit": request.limit is not None,
+        "--debug_item": request.debug_item is not None,
+        "--canary": request.canary,
+        "--dry_run": request.dry_run,
+    }
+    given = [name for name, is_given in others.items() if is_given]
+    if given:
+        problems.append(f"--parity: does nothing else; leave {', '.join(given)} out")
     return problems
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from espnet3.systems.base.stages import StageSpec, config_roles
 from espnet3.utils.overrides import is_override
 
+PARITY_ITEMS = 32  # of each test set
+
 _NOT_SUPPORTED = {
     "--publication_config": "packing and publishing models is not supported",
     "--demo_config": "packing and publishing demos is not supported",
@@ -29,6 +31,7 @@ class Request:
         dry_run: Whether only to show what would run.
         limit: Decode only so many items per test set.
         debug_item: Do only this item, in this process: an utterance id or ``#position``.
+        parity: Only compare so many items of each test set, alone and in batches.
         canary: Do only one unit, of `debug_item` if that is given, on a real worker.
         command: The whole command line, for logs.
     """
@@ -40,6 +43,7 @@ class Request:
     limit: int | None = None
     debug_item: str | None = None
     canary: bool = False
+    parity: int | None = None
     command: tuple[str, ...] = ()
 
 
@@ -70,6 +74,7 @@ def parse_command_line(stages: Sequence[StageSpec], argv: Sequence[str] | None =
         limit=parsed.limit,
         debug_item=parsed.debug_item,
         canary=parsed.canary,
+        parity=parsed.parity,
         command=(sys.argv[0], *words),
     )
 
@@ -122,5 +127,14 @@ def _parser(stages: Sequence[StageSpec]) -> argparse.ArgumentParser:
         metavar="UTT",
         help="infer this one utterance (an id, or '#0' for the first of each test set) here,"
         " without touching the run, with a debugger where it fails",
+    )
+    parser.add_argument(
+        "--parity",
+        nargs="?",
+        type=int,
+        const=PARITY_ITEMS,
+        metavar="N",
+        help=f"infer about N items ({PARITY_ITEMS}) of each test set here, each alone and in its"
+        " batch, and print where the results differ, without touching the run",
     )
     return parser

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from espnet3.errors import ConfigError, ESPnet3Error, RunFailed
 from espnet3.parallel.main_guard import check_is_no_import
-from espnet3.systems import canary_command, checks, debug_command, dry_run
+from espnet3.systems import canary_command, checks, debug_command, dry_run, parity_command
 from espnet3.systems.base.stages import StageSpec
 from espnet3.systems.checked import Checked
 from espnet3.systems.command_line import Request, parse_command_line
@@ -51,6 +51,10 @@ def launch(system_class: type[BaseSystem], argv: Sequence[str] | None = None) ->
         if request.dry_run:
             with console_log(logging.WARNING):
                 dry_run.show(checked)
+            return
+        if request.parity is not None:
+            with console_log():
+                parity_command.run(checked.system()._infer_config(), request.parity)
             return
         if request.canary:
             with console_log():
@@ -96,6 +100,7 @@ def _check(system_class: type[BaseSystem], request: Request) -> Checked:
     if request.canary:
         problems += checks.check_canary(stages, request.limit, request.dry_run)
         stages = [stage for stage in stages if stage.name == "infer"]
+    problems += checks.check_parity(stages, request)
     problems += checks.check_debug_item(stages, request.debug_item, request.limit)
     needed = dict.fromkeys(role for stage in stages for role in stage.roles)
     try:

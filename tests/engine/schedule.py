@@ -32,7 +32,6 @@ class Schedule:
         self.drivers: list[Driver] = []
         self.call = Call()
         self.most_kills = 2
-        self.power_cuts = 0
 
     def play(self) -> None:
         """Live through it.
@@ -80,9 +79,7 @@ class Schedule:
             patience -= 1
         # Without locks, an owner that is alive may be taken for dead. It goes on, as a zombie.
         if self.locks or rng.random() < 0.5:
-            power_cut = rng.random() < 0.3
-            self.power_cuts += power_cut
-            driver.crash(power_cut=power_cut)
+            driver.crash(power_cut=rng.random() < 0.3)
         if rng.random() < 0.1:
             self._vandalise()
         self._remember_whose_run_it_is()
@@ -119,15 +116,18 @@ class Schedule:
             if not isinstance(driver.outcome, RunStopped):
                 break
         assert driver.outcome == "sealed", repr(driver.outcome)
-        assert set(driver.run.coverage.failed) == self.items.bad
+        order = driver.owned.order
+        assert {order.position(p) for p in driver.run.coverage.failed} == self.items.bad
         assert driver.run.coverage.sealed
 
     def _check_nothing_is_left_over(self) -> None:
         run = self.drivers[-1].run
-        for position in self.items.killing:  # counted over all starts, and then left alone
+        # Counted over all starts, and then left alone.
+        for position in self.items.killing | self.items.deadly:
+            position = self.drivers[-1].owned.order.place(position)
             deaths = self.world.deaths[run.run_id, position, position + 1]
             # What a driver writes while another takes over does not count, without a lock.
-            assert deaths <= self.most_kills + self.power_cuts or not self.locks
+            assert deaths <= self.most_kills or not self.locks
             assert run.coverage.kills[position, position + 1] <= deaths
         known = {shard.name for shard in self.drivers[-1].run.coverage.shards.values()}
         assert {path.name for path in self.world.run_dir.glob("split.*")} == known
@@ -140,6 +140,8 @@ class Schedule:
             self.items,
             workers=rng.choice([1, 2, 3, 5]),
             batch_size=rng.choice([None, 1, 2, 3, 8]),
+            batch_seconds=rng.choice([None, None, max(durations), sum(durations) / 4]),
+            window=rng.choice([5, 20, 4096]),
             durations=rng.choice([None, durations, [0.0] * len(durations)]),
             config=replace(config, unit_timeout=UNIT_TIMEOUT),
             **{"call": self.call, **more},

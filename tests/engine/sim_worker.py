@@ -12,6 +12,7 @@ from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.death import UNKNOWN, Death
 from espnet3.parallel.engine.ledger import find_epochs
+from espnet3.parallel.engine.marker import InFlight
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ class Attempt:
         )
         self.units: list[tuple[int, int]] = []
         self._begins: list[float] = []
+        self._reads = self.world.rng.choice([0, 1, 2, 4])  # units ahead of the one in hand
+        if lease.alone or not lease.reads_ahead:
+            self._reads = 0
         self._trouble: tuple[str, int, int] | None = None
         self._ends_at = self._work(self.world.now + OVERHEAD)
 
@@ -46,12 +50,14 @@ class Attempt:
         world, rng, weather = self.world, self.world.rng, self.driver.weather
         delay = rng.choice([0.0, 0.01, 3.0]) if weather != CALM else 0.0
         if self._trouble and self._trouble[0] == "killing":
-            world.at(self._ends_at + delay, self.driver, self._lost(self._trouble[1]))
+            found = InFlight(self._trouble[1], self._read_ahead_at(self._trouble[1]))
+            world.at(self._ends_at + delay, self.driver, self._lost(found))
             return
         if self._trouble and self._trouble[0] == "hanging":
             first = self._trouble[1]
             moment = self._ends_at + UNIT_TIMEOUT + delay
-            world.at(moment, self.driver, self._lost(first, Death(by_driver_at=first)))
+            found = InFlight(first, self._read_ahead_at(first))
+            world.at(moment, self.driver, self._lost(found, Death(by_driver_at=first)))
             return
         fate = rng.random()
         if rng.random() < weather.drain:
@@ -60,7 +66,8 @@ class Attempt:
             moment = rng.uniform(world.now, self._ends_at)
             marker, death = self._marker(moment), Death()
             if rng.random() < 0.1:  # the driver ended it for a unit that was done just then
-                death = Death(by_driver_at=self.lease.stop if marker is None else marker + 1)
+                lease_end = self.lease.stop
+                death = Death(by_driver_at=lease_end if marker is None else marker.position + 1)
             world.at(moment + delay, self.driver, self._lost(marker, death))
             return
         fate -= weather.dies
@@ -82,8 +89,11 @@ class Attempt:
         position, deadline = lease.first, now + lease.seconds
         while position < lease.stop and not (now >= deadline and position > lease.first):
             stop = lease.stop if lease.alone else plan.unit_stop(position, lease.stop)
-            unit = set(range(position, stop))
+            unit = set(self.driver.owned.order.positions(position, stop))
             self._begins.append(now)
+            if any(self._is_deadly(*each) for each in self._next(position)):
+                self._trouble = ("killing", position, stop)
+                return now + min(items.costs[p] for p in unit)
             now += sum(items.costs[p] for p in unit)
             for kind in ("killing", "hanging", "poisoned", "flaky", "breaking"):
                 if unit & getattr(items, kind):
@@ -94,7 +104,30 @@ class Attempt:
             position = stop
         return now
 
-    def _marker(self, moment: float) -> int | None:
+    def _next(self, position: int) -> list[tuple[int, int]]:
+        """The units that may be read, or have been, while the one at `position` is worked on."""
+        units, stop = [], position
+        for _ in range(self._reads + 1):
+            if stop < self.lease.stop:
+                first, stop = stop, self.driver.plan.unit_stop(stop, self.lease.stop)
+                units.append((first, self.lease.stop if self.lease.alone else stop))
+        return units
+
+    def _read_ahead_at(self, position: int) -> tuple[int, ...]:
+        """What the marker says is being read: what kills, or any one of the next, or nothing."""
+        units = self._next(position)
+        deadly = [first for first, stop in units if self._is_deadly(first, stop)]
+        firsts = [first for first, _ in units]
+        if deadly:
+            return (deadly[0],)
+        return (self.world.rng.choice(firsts),) if self.world.rng.random() < 0.6 else ()
+
+    def _is_deadly(self, first: int, stop: int) -> bool:
+        return not self.driver.items.deadly.isdisjoint(
+            self.driver.owned.order.positions(first, stop)
+        )
+
+    def _marker(self, moment: float) -> InFlight | None:
         """What the in-flight marker says at a moment; now and then nothing can be read."""
         begun = sum(begin <= moment for begin in self._begins)
         firsts = [first for first, _ in self.units]
@@ -103,12 +136,12 @@ class Attempt:
         if not begun or firsts[begun - 1] in self.world.blamed or self.world.rng.random() < 0.3:
             return None
         self.world.blamed.add(firsts[begun - 1])
-        return firsts[begun - 1]
+        return InFlight(firsts[begun - 1], self._read_ahead_at(firsts[begun - 1]))
 
-    def _lost(self, in_flight: int | None, death: Death = UNKNOWN) -> Callable[[], None]:
+    def _lost(self, found: InFlight | None, death: Death = UNKNOWN) -> Callable[[], None]:
         def tell() -> None:
-            self.world.log(self, "is taken for dead in", in_flight, death)
-            self.driver.lost(self, in_flight, death)
+            self.world.log(self, "is taken for dead in", found, death)
+            self.driver.lost(self, found, death)
 
         return tell
 
@@ -128,7 +161,7 @@ class Attempt:
             kept = sum(begin <= stopped_at for begin in self._begins)
             if kept < len(self._begins):
                 self.units, self._trouble = self.units[:kept], None
-        kind, first, stop = self._trouble or ("", lease.stop, lease.stop)
+        kind, first, stop = self._trouble or ("", lease.first, lease.stop)
         if self.world.rng.random() < self.driver.weather.fatal:
             shutil.rmtree(self.path, ignore_errors=True)
             return LeaseReport(number, lease.first, fatal=_failure(first, stop, "close_writers"))
@@ -150,9 +183,10 @@ class Attempt:
 
     def _write(self, stop: int) -> Shard:
         run = self.driver.run
-        seconds = sum(self.driver.items.costs[self.lease.first : stop])
+        positions = [*self.driver.owned.order.positions(self.lease.first, stop)]
+        seconds = sum(self.driver.items.costs[p] for p in positions)
         shard = Shard(self.path.name, self.lease.first, stop - 1, seconds)
-        content = {"run": run.run_id, "units": self.units}
+        content = {"run": run.run_id, "units": self.units, "positions": positions}
         (self.path / CONTENT).write_text(json.dumps(content))
         shards.commit(self.path, run.run_id, run.epoch, shard)
         self.world.log(self, "commits up to", stop)

@@ -64,6 +64,7 @@ class Items:
         poisoned: `forward` raises.
         breaking: the record leaves its shard in an unknown state.
         killing: the worker dies.
+        deadly: the worker dies while it reads it, perhaps ahead, at another unit.
         flaky: `forward` raises once.
         hanging: `forward` never comes back.
     """
@@ -72,6 +73,7 @@ class Items:
     poisoned: frozenset[int] = frozenset()
     breaking: frozenset[int] = frozenset()
     killing: frozenset[int] = frozenset()
+    deadly: frozenset[int] = frozenset()
     flaky: set[int] = field(default_factory=set)
     hanging: frozenset[int] = frozenset()
 
@@ -85,9 +87,15 @@ class Items:
 
         costs = [scale * rng.lognormvariate(0, 0.8) for _ in range(n)]
         poisoned, breaking, killing, flaky = some(2), some(1), some(1), some(3)
-        hanging = frozenset(some(1))
+        hanging, deadly = frozenset(some(1)), frozenset(some(2))
         return cls(
-            costs, frozenset(poisoned), frozenset(breaking), frozenset(killing), flaky, hanging
+            costs,
+            frozenset(poisoned),
+            frozenset(breaking),
+            frozenset(killing),
+            deadly,
+            flaky,
+            hanging,
         )
 
     def __len__(self) -> int:
@@ -96,7 +104,7 @@ class Items:
     @property
     def bad(self) -> set[int]:
         """What never succeeds."""
-        return set(self.poisoned | self.breaking | self.killing | self.hanging)
+        return set(self.poisoned | self.breaking | self.killing | self.deadly | self.hanging)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from espnet3.parallel.engine.dealer import Dealer, Lease
 from espnet3.parallel.engine.lengths import Lengths
 from espnet3.parallel.engine.plan import Plan
+from espnet3.parallel.engine.work import Work
 
 
 @given(n=st.integers(1, 50), size=st.integers(1, 9), at=st.integers(0, 49))
@@ -178,8 +179,10 @@ def test_every_position_is_dealt_exactly_once_at_a_time(seed: int) -> None:
     cuts = sorted(rng.sample(range(n + 1), min(n + 1, 2 * rng.randint(1, 4))))
     remaining = [(0, n)] if rng.random() < 0.5 else list(zip(cuts[::2], cuts[1::2], strict=False))
     durations = [rng.lognormvariate(0, 1) for _ in range(n)] if rng.random() < 0.5 else None
+    most = rng.choice([None, 3.0])
+    work = Work(n, rng.choice([None, 1, 3, 8]), None, durations, most, rng.random() < 0.5, 20)
     dealer = Dealer(
-        Plan(n, rng.choice([None, 1, 3, 8])),
+        work.plan(work.new_order()),
         remaining,
         workers=rng.randint(1, 5),
         lengths=None if durations is None else Lengths(durations),

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet3.errors import RunStopped
-from espnet3.parallel.engine.coverage import Shard
+from espnet3.parallel.engine.coverage import Coverage, Shard, shard_entries
+from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.shards import (
     ShardNaming,
     commit,
@@ -130,3 +131,18 @@ def test_leftovers_of_a_run_over_fewer_or_more_items_go_too(tmp_path: Path) -> N
         make_shard(tmp_path, 1, 2, run_id="former-run", n_positions=n_positions)
     assert remove_leftovers(tmp_path, ShardNaming(5000, epoch=2), set()) == 3
     assert names(tmp_path) == set()
+
+
+def test_units_that_were_done_in_parts_are_in_the_record_and_in_what_the_ledger_says(
+    tmp_path: Path,
+) -> None:
+    name = shard_name(ShardNaming(100, 1).shard_id(0, 0))
+    shard = Shard(name, 0, 31, 0.25, 0.1, split=((8, 16), (24, 32)))
+    (tmp_path / name).mkdir()
+    commit(tmp_path / name, RUN, 1, shard)
+    assert read_done(tmp_path / name, RUN) == shard
+    coverage = Coverage()
+    for entry in shard_entries(shard, Plan(100, 8)):
+        coverage.apply(json.loads(json.dumps(entry)))
+    assert list(coverage.split) == [(8, 16), (24, 32)]
+    assert list(coverage.accepted) == [(0, 32)]

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from espnet3.errors import ConfigError
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
-from espnet3.parallel.config_check import ENVS, LOCAL, NOT_BUILT_KEYS, RULES
+from espnet3.parallel.config_check import ENVS, LOCAL, RULES
 
 
 def refusal(block: Any, run: Any = None) -> str:
@@ -118,17 +118,6 @@ def test_a_number_in_quotes_is_told_how_to_become_one() -> None:
 def test_a_block_that_is_no_mapping_is_refused() -> None:
     assert "`parallel: {...}`, not the text 'slurm'" in refusal("slurm")
     assert "run: must be a block of keys" in refusal(None, [1])
-
-
-NOT_BUILT_VALUES = {
-    "prefetch": True,
-}
-
-
-@pytest.mark.parametrize("key", sorted(NOT_BUILT_KEYS))
-def test_keys_that_are_not_built_are_refused_by_name(key: str) -> None:
-    assert f"parallel.{key}: not built yet" in refusal({key: NOT_BUILT_VALUES[key]})
-    assert parse_parallel({key: None}) == parse_parallel(None)
 
 
 @pytest.mark.parametrize("env", ENVS)

@@ -108,7 +108,8 @@ def test_every_test_set_has_its_plan_and_nothing_is_done(conf, run):
     assert outcome.status == 0, outcome.err
     assert files() == before
     clean, other = section(outcome.out, "clean"), section(outcome.out, "other")
-    assert "    items: 3, 2 batches of 2\n    done: 2 in 1 batch\n    left: 1 in 1 batch\n" in clean
+    assert "    items: 3, 2 batches of 2\n    batches: by count, as the run that is there" in clean
+    assert "    done: 2 in 1 batch\n    left: 1 in 1 batch\n" in clean
     assert "    left: 3 in 2 batches\n    workers: 1\n    time: about " in other
     assert "(180 s of audio" in other or "(3 min of audio" in other
     assert "  workers: in this process, without workers\n" in outcome.out
@@ -161,7 +162,8 @@ def test_an_infer_of_its_own_gives_its_config_or_has_no_plan(conf, run):
     outcome = run(Own, *A, "--dry_run")
     assert outcome.status == 0
     assert "plan: not known, as Own has an infer() of its own" in outcome.out
-    assert "5, 2 batches of 3" in run(Batches, *A, "--dry_run").out
+    out = run(Batches, *A, "--dry_run").out
+    assert "    items: 5, 2 batches of 3\n    batches: by length\n    padding: " in out
 
 
 SLURM = {"sbatch": "exit 1", "squeue": "", "scancel": "", "sinfo": "echo 'cpu*|2:00:00'"}

@@ -5,8 +5,9 @@ Measured by simulation (makespan over the ideal): 1.00-1.05 for 200 to 100 k ite
 1.06-17. Taking work back from busy workers would add nothing to that, so it is not done.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SHORTEST_LIMIT = 1.0  # seconds: no lease is ended earlier than that
 WORTHWHILE = 0.1  # seconds of work that a lease has at least, as a commit costs milliseconds
 FIRST_CAP = 4096  # units of a lease while nobody knows what one takes
+Range = tuple[int, int]  # [first, stop)
 STANDS_OUT = 2.0  # times the mean: units at least so long are dealt alone and first
 
 
@@ -33,6 +35,7 @@ class Lease:
         stop: one past the last position.
         seconds: when this time is up, the worker commits and returns the rest.
         alone: the whole range is one unit, whatever the batch grid says.
+        reads_ahead: items of later units may be read while one is worked on, if it is not `alone`.
     """
 
     number: int
@@ -40,12 +43,7 @@ class Lease:
     stop: int
     seconds: float
     alone: bool = False
-
-    @property
-    def told(self) -> str:
-        """Its positions in words."""
-        last = self.stop - 1
-        return f"position {last}" if self.first == last else f"positions {self.first}-{last}"
+    reads_ahead: bool = True
 
 
 class Dealer:
@@ -73,6 +71,8 @@ class Dealer:
         workers: int = 1,
         lengths: Lengths | None = None,
     ) -> None:
+        self.reads_ahead = True
+        """Of all leases to come."""
         self._plan = plan
         self._free = PositionSet(remaining)
         self._workers = max(1, workers)
@@ -91,20 +91,30 @@ class Dealer:
         return len(self._free) + sum(stop - first for first, stop in (*self._heads, *self._alone))
 
     @property
+    def n_units_left(self) -> int:
+        """Units neither dealt nor out with a worker."""
+        free = (*self._free, *self._heads)
+        return sum(self._plan.count(*each) for each in free) + len(self._alone)
+
+    @property
     def out(self) -> list[Lease]:
         """Leases that workers hold now."""
         return list(self._out.values())
 
-    def deal(self, elapsed: float, seconds_per_position: float = 0.0) -> Lease | None:
+    def deal(
+        self, elapsed: float, seconds_per_position: float = 0.0, *, avoid: Collection[Range] = ()
+    ) -> Lease | None:
         """The next lease, or None if nothing is left to hand out.
 
         Args:
             elapsed: seconds since dealing began.
             seconds_per_position: what a position took so far on average; 0 if unknown.
+            avoid: units that are to be done alone, but by somebody else.
         """
         alone = False
-        if self._alone:
-            (first, stop), alone = self._alone.popleft(), True
+        if (unit := next((u for u in self._alone if u not in avoid), None)) is not None:
+            self._alone.remove(unit)
+            (first, stop), alone = unit, True
         elif self._heads:
             first, stop = self._heads.popleft()
         elif len(self._free):
@@ -113,7 +123,8 @@ class Dealer:
             self._free.remove(first, stop)
         else:
             return None
-        lease = Lease(self._next_number, first, stop, self._limit(elapsed), alone)
+        limit = self._limit(elapsed)
+        lease = Lease(self._next_number, first, stop, limit, alone, self.reads_ahead)
         self._next_number += 1
         self._out[lease.number] = lease
         return lease
@@ -186,13 +197,19 @@ class Dealer:
     def _unit_bounds(self) -> "tuple[np.ndarray, np.ndarray]":
         import numpy as np
 
-        size = self._plan.unit_size
-        firsts = [
-            np.concatenate([[first], np.arange((first // size + 1) * size, stop, size)])
-            for first, stop in self._free
-        ]
+        firsts = [self._unit_firsts(first, stop) for first, stop in self._free]
         stops = [
             np.append(begin[1:], stop) for begin, (_, stop) in zip(firsts, self._free, strict=True)
         ]
         empty = [np.empty(0, dtype=np.int64)]
         return np.concatenate(firsts or empty), np.concatenate(stops or empty)
+
+    def _unit_firsts(self, first: int, stop: int) -> "np.ndarray":
+        import numpy as np
+
+        size, bounds = self._plan.unit_size, self._plan.bounds
+        if bounds is None:
+            inside = np.arange((first // size + 1) * size, stop, size)
+        else:
+            inside = np.array(bounds[bisect_right(bounds, first) : bisect_left(bounds, stop)])
+        return np.concatenate([[first], inside]).astype(np.int64)

@@ -11,6 +11,8 @@ LEDGER_NAME = re.compile(r"ledger\.([1-9]\d*)\.jsonl")
 EVENTS = "events.jsonl"
 FAILURES = "failures.jsonl"
 DURATIONS = "durations.f32"
+ORDER = "order.{run_id}.u32"
+ORDER_NAME = re.compile(r"order\.[0-9a-f]+\.u32")
 LOCK = "lock"
 STOP = "stop.json"
 SHARD = "split."
@@ -41,5 +43,6 @@ _NAMES = {
 
 def is_of_engine(name: str) -> bool:
     """Whether the engine has made a file of a run directory; what is left is the merge's."""
-    is_one_of_many = name.startswith((SHARD, ".")) or LEDGER_NAME.fullmatch(name)
-    return name in _NAMES or name == LOGS or bool(is_one_of_many)
+    if name in _NAMES or name.startswith((SHARD, ".")):
+        return True
+    return any(pattern.fullmatch(name) for pattern in (LEDGER_NAME, ORDER_NAME))

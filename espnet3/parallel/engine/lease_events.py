@@ -1,11 +1,22 @@
-"""What the event log says of leases."""
+"""What the event log, and the log, says of leases."""
 
 from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.death import Death
 from espnet3.parallel.engine.events import RUNNING, EventLog
 from espnet3.parallel.engine.lengths import Lengths
+from espnet3.parallel.engine.order import Order
 from espnet3.parallel.engine.report import LeaseReport
+
+
+def told(lease: Lease, order: Order) -> str:
+    """The items of a lease in words."""
+    positions = order.positions(lease.first, lease.stop)
+    if len(positions) == 1:
+        return f"position {positions[0]}"
+    if order:  # they are no neighbours
+        return f"{len(positions)} items, the first at position {positions[0]},"
+    return f"positions {positions[0]}-{positions[-1]}"
 
 
 def dealt(events: EventLog, lease: Lease, worker: str) -> None:
@@ -16,7 +27,7 @@ def dealt(events: EventLog, lease: Lease, worker: str) -> None:
 
 def reported(events: EventLog, lease: Lease, report: LeaseReport, lengths: Lengths | None) -> None:
     """A worker is done with a lease; `lengths` tell how much audio that was."""
-    shard, failure = report.shard, report.failure or report.fatal
+    shard, failure = report.shard, report.failure or report.fatal or report.poisoned
     audio = None
     if shard is not None and lengths is not None:
         audio = round(lengths.of(shard.first, shard.stop), 3)

@@ -1,4 +1,4 @@
-"""The in-flight marker: which unit a worker had begun when it died.
+"""The in-flight marker: which unit a worker had begun when it died, and what it was reading ahead.
 
 A store into a memory-mapped file costs some tens of nanoseconds and survives any death of the
 process (SIGKILL, SIGSEGV, `os._exit`), as the kernel keeps the page. It does not survive the death
@@ -19,8 +19,9 @@ from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.files import IN_FLIGHT, LOGS
 
 DRIVER = "driver"  # the worker's name where leases run in the driver itself
-_FORMAT = "QQQ"
-_UNIT, _LEASE, _NAMED = range(3)
+READERS = 4  # threads that may read ahead, each with a cell of its own
+_UNIT, _LEASE, _NAMED, READING = range(4)  # READING is the first of their cells
+_FORMAT = f"{READING + READERS}Q"
 _NAME_AT = struct.calcsize(_FORMAT)
 _LONGEST_NAME = 231  # bytes
 _SIZE = _NAME_AT + _LONGEST_NAME + 1
@@ -28,22 +29,30 @@ _SIZE = _NAME_AT + _LONGEST_NAME + 1
 
 @dataclass(frozen=True)
 class InFlight:
-    """What a worker has in hand.
+    """What a worker has in hand, or had when it died.
 
     Attributes:
-        position: the first of the unit.
-        name: of the item there; "" if it was not entered.
+        position: the first of the unit that it had begun last.
+        reading: the first positions of the units whose items it was reading ahead just then.
+        name: of the item at `position`, or "#position"; "" if it was not entered.
     """
 
     position: int
+    reading: tuple[int, ...] = ()
     name: str = ""
+
+    @property
+    def suspects(self) -> list[int]:
+        """First positions of all units that may have ended it, in order."""
+        return sorted({self.position, *self.reading})
 
 
 class Marker:
-    """Written by one worker process: the lease and the first position of the unit in hand.
+    """Written by one worker process: its lease, the unit in hand, and what is read ahead.
 
-    Attributes:
-        cells: `cells[0] = position + 1` marks the beginning of a unit.
+    `cells` are position + 1 of the unit in hand, number + 1 of the lease, position + 1 of the unit
+    whose name was entered last, and for each thread that reads ahead position + 1 of the unit that
+    it reads for; 0 is none. Nothing is read ahead while there is no unit in hand.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,13 +67,14 @@ class Marker:
         self.cells = memoryview(self._map).cast("Q")
 
     def begin_lease(self, lease: int) -> None:
-        """Enter a lease, with no unit begun."""
-        self.cells[_UNIT] = 0
+        """Enter a lease, with no unit begun. Then `cells[0] = position + 1` marks each unit."""
+        self.end_lease()
         self.cells[_LEASE] = lease + 1
 
     def end_lease(self) -> None:
         """Leave the lease."""
-        self.cells[_UNIT] = self.cells[_LEASE] = 0
+        for i in range(READING + READERS):
+            self.cells[i] = 0
 
     def enter_name(self, position: int, name: str) -> None:
         """Say what the item at a position is called, cut to 231 bytes."""
@@ -91,30 +101,31 @@ def remove_marker(path: str | Path) -> None:
         os.unlink(path)
 
 
-def read_in_flight(path: Path, lease: int | None = None) -> InFlight | None:
-    """The unit that a worker had begun last; None if none, or unknown.
+def read_marker(path: Path, lease: int | None = None) -> InFlight | None:
+    """What a worker is at; None if it has no unit in hand, or nobody knows.
 
     Args:
         path: of its marker.
-        lease: only if it was in this lease.
+        lease: only if it is in this lease.
     """
     try:
         data = path.read_bytes()
-        unit, number, named = struct.unpack_from(_FORMAT, data)
+        unit, number, named, *reading = struct.unpack_from(_FORMAT, data)
     except (OSError, struct.error):
         return None
     if not unit or lease not in (None, number - 1):
         return None
     name = data[_NAME_AT:].partition(b"\0")[0] if named == unit else b""
-    return InFlight(unit - 1, name.decode("utf-8", "replace"))
+    ahead = tuple(position - 1 for position in reading if position)
+    return InFlight(unit - 1, ahead, name.decode("utf-8", "replace"))
 
 
-def take_driver_marker(run_dir: Path) -> int | None:
+def take_driver_marker(run_dir: Path) -> InFlight | None:
     """What a former driver had in hand when it died, if it worked in process; clears all markers.
 
     Workers of a dead driver died of that, so theirs say nothing.
     """
-    unit = read_in_flight(marker_path(run_dir, DRIVER))
+    found = read_marker(marker_path(run_dir, DRIVER))
     for path in (run_dir / LOGS).glob(f"{IN_FLIGHT}*"):
         path.unlink(missing_ok=True)
-    return None if unit is None else unit.position
+    return found

@@ -2,24 +2,27 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.coverage import Coverage, Shard, shard_entries
-from espnet3.parallel.engine.dealer import Dealer, Lease
+from espnet3.parallel.engine.dealer import Dealer, Lease, Range
 from espnet3.parallel.engine.death import UNKNOWN, Death
 from espnet3.parallel.engine.events import NOWHERE, EventLog
 from espnet3.parallel.engine.lease_events import dealt, lost, reported
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.lengths import Lengths
+from espnet3.parallel.engine.marker import InFlight
+from espnet3.parallel.engine.memory_advice import MemoryAdvice
+from espnet3.parallel.engine.order import AS_GIVEN, Order
 from espnet3.parallel.engine.plan import Plan
-from espnet3.parallel.engine.positions import PositionSet
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.shards import ShardNaming, read_done, shard_name
+from espnet3.parallel.engine.suspects import Suspects
 from espnet3.parallel.engine.tally import Tally
 from espnet3.parallel.engine.troubles import Troubles
-from espnet3.parallel.wording import printable
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +33,8 @@ class Run:
     """The state machine of a run. One thread, the driver's, calls it; time comes from `clock`.
 
     Executors ask `deal` for a worker, hand its outcome to `report`, and tell of deaths with
-    `lost`, until `over`. Then `raise_if_failed` says whether a merge may follow.
+    `lost`, until `over`. Then `raise_if_failed` says whether a merge may follow. All positions
+    here are places in the run's order; `name_of` is asked for those, `durations` are given by them.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Run:
         name_of: Callable[[int], str] = "#{}".format,
         clock: Callable[[], float] = time.monotonic,
         events: EventLog = NOWHERE,
+        order: Order = AS_GIVEN,
     ) -> None:
         self.run_dir = run_dir
         self.run_id = run_id
@@ -54,6 +59,7 @@ class Run:
         self.naming = ShardNaming(plan.n_positions, ledger.epoch)
         self.n_workers = workers
         self.events = events
+        self.order = order
         self._ledger = ledger
         self._clock = clock
         self.name_of = name_of
@@ -70,7 +76,11 @@ class Run:
             workers=workers,
             lengths=self._lengths,
         )
-        self._troubles = Troubles(run_dir, plan, config, ledger, self._dealer, name_of, events)
+        self._troubles = Troubles(
+            run_dir, plan, config, ledger, self._dealer, name_of, events, order
+        )
+        self._suspects = Suspects(plan, self._dealer, name_of, config.max_kills)
+        self._memory = MemoryAdvice(events)
 
     @property
     def coverage(self) -> Coverage:
@@ -95,7 +105,7 @@ class Run:
     @property
     def n_workers_needed(self) -> int:
         """How many can be busy at once: those that are, and one for each unit that is left."""
-        left = 0 if self.stopping else -(-self._dealer.n_left // self.plan.unit_size)
+        left = 0 if self.stopping else self._dealer.n_units_left
         return len(self._dealer.out) + left
 
     @property
@@ -103,10 +113,12 @@ class Run:
         """Positions that are neither done nor failed, those in flight included."""
         return self._dealer.n_left + sum(lease.stop - lease.first for lease in self._dealer.out)
 
-    def deal(self, worker: str = "") -> Lease | None:
+    def deal(self, worker: str = "", *, avoid: Collection[Range] = ()) -> Lease | None:
         """The next lease, or None if there is none now (another may come back while not `over`).
 
-        `worker` is who will have it, for the event log.
+        Args:
+            worker: who will have it, for the event log.
+            avoid: units that are to be done alone, but by somebody else.
         """
         if self.stopping:
             return None
@@ -115,7 +127,7 @@ class Run:
             self.tally.begin(self._began, self._n_done(), self.audio_left)
             self._say_how_far()
         now = self._clock()
-        lease = self._dealer.deal(now - self._began, self.tally.seconds_per_position)
+        lease = self._dealer.deal(now - self._began, self.tally.seconds_per_position, avoid=avoid)
         if lease is not None:
             self.tally.pace.dealt(lease.number, now)
             dealt(self.events, lease, worker)
@@ -131,33 +143,38 @@ class Run:
         except KeyError:
             logger.warning("late report from %s ignored (%s)", report.worker, report.shard)
             return
-        if report.failure or report.fatal:  # a newer owner may be why
+        if report.failure or report.fatal or report.poisoned:  # a newer owner may be why
             self._ledger.check_owner()
         self._count(lease, report.shard)
         if report.shard:
             self._accept(report.shard)
-        if report.redo:
+        if report.redo and report.redo[0] < report.redo[1]:
             self._dealer.give_back(*report.redo)
         if report.suspect:
             self._dealer.give_back_alone(*report.suspect)
         if report.unclosed:
             self._halve(*report.unclosed)
+        if report.memory:
+            self._memory.heard(report.memory, report.worker)
         if report.failure:
             self._troubles.failed(report.failure, report.worker)
+        if report.poisoned:
+            self._troubles.poisoned(report.poisoned, report.worker)
         if report.fatal:
             self._troubles.fatal(report.fatal, report.worker)
         self._return_rest(lease, report.next)
         reported(self.events, lease, report, self._lengths)
         self._say_how_far()
 
-    def lost(self, lease: Lease, in_flight: int | None, death: Death = UNKNOWN) -> None:
+    def lost(self, lease: Lease, found: InFlight | None, death: Death = UNKNOWN) -> None:
         """The worker that held `lease` is gone.
 
         Args:
             lease: its lease.
-            in_flight: the position it had begun last, or None if it had begun none.
+            found: what it was at; None if it had begun no unit.
             death: what is known of its end.
         """
+        in_flight = None if found is None else found.position
         try:
             self._dealer.settle(lease.number)
         except KeyError:
@@ -170,11 +187,15 @@ class Run:
             self._accept(committed)
             self._return_rest(lease, committed.stop)
             return
-        if in_flight is None or death.by_driver_at not in (None, in_flight):
+        if found is None or in_flight is None or death.by_driver_at not in (None, in_flight):
             self._return_rest(lease, lease.first)
             if death.by_driver_at is None:
                 self._count_idle_death(death)
             return
+        if self._suspects.deal_alone(lease, found):
+            return
+        if lease.alone:
+            self._suspects.explained()
         stop = lease.stop if lease.alone else self.plan.unit_stop(in_flight, lease.stop)
         self._dealer.give_back(lease.first, in_flight)
         if death.by_driver_at is None:
@@ -183,17 +204,11 @@ class Run:
             self._troubles.hung(in_flight, stop, death.worker, death.log, death.stack)
         self._dealer.give_back(stop, lease.stop)
 
-    def suspect_from_before(self, position: int) -> None:
-        """A former driver died while it had `position` in hand, in process."""
-        ranges = PositionSet(self.coverage.remaining(self.plan.goal))
-        if position not in ranges:
-            return
-        stop = self.plan.unit_stop(position, ranges.range_at(position)[1])
-        self._dealer.take_out(position, stop)
-        logger.warning(
-            "the last start died in %s; it is done alone", printable(self.name_of(position))
-        )
-        self._troubles.killed(position, stop, "it was the driver itself")
+    def suspect_from_before(self, found: InFlight) -> None:
+        """A former driver died while it was at that, in process."""
+        unit = self._suspects.from_before(found, self.coverage)
+        if unit is not None:
+            self._troubles.killed(*unit, "it was the driver itself")
 
     def lost_idle(self, death: Death) -> None:
         """A worker is gone that had begun no unit: nobody is to blame, but it may not go on.
@@ -203,6 +218,12 @@ class Run:
         if not death.told_to_end:
             logger.warning("%s", death.told(self.run_dir))
         self._count_idle_death(death)
+
+    def seconds_of(self, lease: Lease) -> "array[float] | None":
+        """Seconds of audio of each position of a lease; None if unknown, or if units are items."""
+        if self._lengths is None or self.plan.batch_size is None:
+            return None
+        return self._lengths.each(lease.first, lease.stop)
 
     @property
     def audio(self) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.death import Death
-from espnet3.parallel.engine.marker import read_in_flight
+from espnet3.parallel.engine.marker import read_marker
 from espnet3.parallel.executors.hub import Asked
 from espnet3.parallel.worker.nanny import how_it_ended
 
@@ -32,6 +32,7 @@ class Worker:
         doing: what it does while it has none, in words; "" if it just waits.
         waiting: its question that is not answered yet.
         sent_home: it was told to leave, as there is nothing more to do.
+        device: its GPU, in words; "" if it has none that is known.
         useless: why it takes no leases though its process lives, in words; "" if it takes them.
         status: with which its process ended, if that is known.
         how: it ended, in words; "" if they say no more than the status.
@@ -53,6 +54,7 @@ class Worker:
     doing: str = ""
     waiting: Asked | None = None
     sent_home: bool = False
+    device: str = ""
     useless: str = ""
     status: int | None = None
     how: str = ""
@@ -101,7 +103,7 @@ class Worker:
         if gap > 5 * every:  # nobody was looking: this process was suspended, and perhaps all
             self._since += gap
         number = None if self.lease is None else self.lease.number
-        unit = None if number is None else read_in_flight(Path(self.marker), number)
+        unit = None if number is None else read_marker(Path(self.marker), number)
         self.position = None if unit is None else unit.position
         if (number, self.position) != self._unit:
             self._unit, self._since, self.tell_at = (number, self.position), now, 0.0

@@ -25,6 +25,7 @@ class Job:
         plan: the units.
         model_key: runs with the same key have the same model; None if nobody can say.
         naming: of this epoch's shard directories.
+        prefetch: as in the `run:` block.
     """
 
     runner: "type[RunnerHooks]"
@@ -36,6 +37,7 @@ class Job:
     plan: Plan
     model_key: str | None
     naming: ShardNaming
+    prefetch: bool | None = None
 
     @property
     def token(self) -> str:

@@ -3,6 +3,7 @@
 import gc
 import sys
 import traceback
+from contextlib import suppress
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -36,5 +37,7 @@ def free_unused() -> None:
     """Give back what nothing refers to any more, a GPU's memory too; torch is not imported."""
     gc.collect()
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    # After a CUDA error that stays, this fails as well, and would hide the first one.
+    with suppress(RuntimeError):
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
