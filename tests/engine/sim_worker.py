@@ -12,7 +12,7 @@ from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.death import UNKNOWN, Death
 from espnet3.parallel.engine.ledger import find_epochs
-from espnet3.parallel.engine.marker import InFlight
+from espnet3.parallel.engine.marker import READERS, InFlight
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 
 if TYPE_CHECKING:
@@ -114,13 +114,12 @@ class Attempt:
         return units
 
     def _read_ahead_at(self, position: int) -> tuple[int, ...]:
-        """What the marker says is being read: what kills, or any one of the next, or nothing."""
+        """What the marker says is being read: what kills, if any of it does, and some others."""
         units = self._next(position)
         deadly = [first for first, stop in units if self._is_deadly(first, stop)]
-        firsts = [first for first, _ in units]
-        if deadly:
-            return (deadly[0],)
-        return (self.world.rng.choice(firsts),) if self.world.rng.random() < 0.6 else ()
+        others = [first for first, _ in units if first not in deadly]
+        n_others = self.world.rng.randint(0, min(len(others), READERS - 1))
+        return (*deadly[:1], *self.world.rng.sample(others, n_others))
 
     def _is_deadly(self, first: int, stop: int) -> bool:
         return not self.driver.items.deadly.isdisjoint(

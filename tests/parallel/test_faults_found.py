@@ -73,7 +73,7 @@ def test_result_file_that_lost_its_tail_is_noticed(log, out):
     runner(range(10))
     (results,) = out.glob("split.*/results.jsonl")
     results.write_bytes(results.read_bytes()[:7])
-    with pytest.raises(DataError, match="positions 0 to 9"):
+    with pytest.raises(DataError, match="the results of its 10 items"):
         runner(range(10))
 
 
