@@ -110,7 +110,7 @@ def plan_of(
         runner.identity(),
         runner.code_identity(),
         config,
-        resume=runner.resume and config.resume,
+        resume=runner.resume and config.resume and not runner.starts_over,
     )
     known = check_durations(durations, len(items))
     prediction = predict(plan, outlook, parallel.n_workers, known)

@@ -269,7 +269,7 @@ def _missing(runner: FormatAudioRunner, items: Sequence[Utterance]) -> Sequence[
             manifest.check_identity(manifest.known_part(runner.identity()), run_dir)
         before.take_over(run_dir)
         missing = before.missing(items, how, there)
-        runner.resume = False  # of the run alone: all that it has made is kept
+        runner.starts_over = True  # of the run alone: all that it has made is kept
     if before.kept:
         logger.info("%d of %d utterances are there already", len(before.kept), len(items))
     return missing

@@ -127,6 +127,10 @@ def _limits_that_were_met(kinds: Counter[str], config: RunConfig) -> list[str]:
     return lines
 
 
+HOW_TO_SKIP = "`on_error: skip` (in `run:`, or in what set_parallel is given) to publish without"
+"""Words of the advice of `run_failed`; a step that is skipped in another way puts its own there."""
+
+
 def _way_on(kinds: Counter[str], config: RunConfig, n_left: int | None) -> list[str]:
     """What to do next; `n_left` items were not come to if the run was stopped early, else None."""
     n_again = kinds.total() - kinds[KILLED]
@@ -139,7 +143,7 @@ def _way_on(kinds: Counter[str], config: RunConfig, n_left: int | None) -> list[
         else:
             what = f"these and the {n_left} left" if n_left else "these"
         return [f"Mend the cause and run {the_same}: it does {what}."]
-    skip = "`on_error: skip` (in `run:`, or in what set_parallel is given) to publish without"
+    skip = HOW_TO_SKIP
     if not n_again:
         return [f"Run {the_same} with {skip} them."]
     if kinds[KILLED]:

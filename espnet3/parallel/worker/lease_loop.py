@@ -24,6 +24,7 @@ from espnet3.parallel.hooks import check_one_per_item
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.memory import is_out_of_memory, let_go
+from espnet3.parallel.worker.unfinished import UnitUnfinished, draining_is
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,8 @@ class LeaseWorker:
             raise OwnershipLost(f"{directory} is there already: the run has another owner")
         self._marker.begin_lease(lease.number)
         try:
-            return self._run(lease, items, shard_id, directory)
+            with draining_is(self.draining):
+                return self._run(lease, items, shard_id, directory)
         finally:
             self._marker.end_lease()
 
@@ -201,6 +203,8 @@ class LeaseWorker:
                     state = fold(state, result, **hook_env)
             except KeyboardInterrupt:
                 raise
+            except UnitUnfinished:
+                break
             except BaseException as error:  # sys.exit() in user code must not end the worker
                 if os.getpid() != self._pid:
                     os._exit(1)  # a child that user code forked: it must not go on as a worker
