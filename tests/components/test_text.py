@@ -49,8 +49,8 @@ from espnet3.errors import ConfigError, DataError
             "it",
             "12345678901234567,10 e 1/2",
             "dodici biliardi trecentoquarantacinque bilioni "
-            "seicentosettantotto miliardi novecentouno milioni e duecentotrentaquattromilacinquecento"
-            "sessantasette virgola uno zero e un mezzo",
+            "seicentosettantotto miliardi novecentouno milioni e "
+            "duecentotrentaquattromilacinquecentosessantasette virgola uno zero e un mezzo",
         ),
         ("ru", "1,10 и -3", "одна целая десять сотых и минус три"),
         ("es", "Marque 1.000, ¡ya! 28,8", "marque mil ya veintiocho punto ocho"),
