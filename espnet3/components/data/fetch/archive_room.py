@@ -12,6 +12,8 @@ MAX_RATIO = 200.0
 """Content over archive, in bytes. Recordings and texts reach 20; bombs begin at 1000."""
 HARMLESS = 1 << 30
 """Bytes of content that are no bomb at any ratio."""
+STEP = 1 << 26
+"""Bytes after which the disk is asked again: a server of files may be asked for each time."""
 
 
 class Room:
@@ -34,7 +36,7 @@ class Room:
     def __init__(self, archive: Path, directory: Path, max_ratio: float) -> None:
         self._archive, self._directory = archive, directory
         self._packed, self._max_ratio = max(1, archive.stat().st_size), max_ratio
-        self._taken = 0
+        self._taken = self._left = 0
         declared = declared_size(archive)
         self._check(declared, declared, "its content")
 
@@ -50,14 +52,17 @@ class Room:
         """
         self._taken += size
         self._check(size, self._taken, repr(name))
+        self._left -= size
 
     def _check(self, more: int, total: int, what: str) -> None:
-        free = shutil.disk_usage(self._directory).free
-        if more > free:
-            raise DataError(
-                f"{self._archive}: {what} has {_gib(more)}, and the disk of "
-                f"{self._directory.parent.parent} has room for {_gib(free)}"
-            )
+        if more > self._left:
+            free = shutil.disk_usage(self._directory).free
+            if more > free:
+                raise DataError(
+                    f"{self._archive}: {what} has {_gib(more)}, and the disk of "
+                    f"{self._directory.parent.parent} has room for {_gib(free)}"
+                )
+            self._left = min(free, STEP)
         if total > max(HARMLESS, self._max_ratio * self._packed):
             raise DataError(
                 f"{self._archive}: with {what} it has {_gib(total)} in {_gib(self._packed)}, as "
