@@ -120,6 +120,21 @@ def test_the_shards_of_arks_may_go(sources: list[tuple[str, Path]], tmp_path: Pa
     assert tree(out) == before
 
 
+def test_a_step_that_starts_over_by_itself_tells_nobody_to_leave_that_out(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    format_audio(sources, tmp_path / "out")
+    (tmp_path / "bad.wav").touch()
+    longer = [*sources, ("bad", tmp_path / "bad.wav")]
+    with pytest.raises(RunFailed, match="Run the same again to retry"):
+        format_audio(longer, tmp_path / "out")
+    with (
+        parallel_session(run={"resume": False}),
+        pytest.raises(RunFailed, match="Run the same again without `resume: false` to retry"),
+    ):
+        format_audio(longer, tmp_path / "out")
+
+
 def test_a_limited_run_publishes_nothing(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
     with parallel_session(run={"limit": 1}), pytest.raises(RunStopped, match="leave run.limit out"):
         format_audio(sources, tmp_path / "out")
