@@ -14,6 +14,8 @@ from espnet3.parallel.engine.disk import explained
 from espnet3.parallel.engine.report import HUNG, KILLED, UnitFailure
 from espnet3.parallel.wording import first_line, printable, unless_resuming
 
+HOW_TO_SKIP = "`on_error: skip` (in `run:`, or in what set_parallel is given) to publish without"
+"""Words of the advice of `run_failed`; a step that is skipped in another way puts its own there."""
 SHOWN = 5  # failed items in the error's table
 KINDS = 4  # kinds of exceptions that are counted by name
 LOGS = 3  # workers' logs that are named
@@ -127,10 +129,6 @@ def _limits_that_were_met(kinds: Counter[str], config: RunConfig) -> list[str]:
     return lines
 
 
-HOW_TO_SKIP = "`on_error: skip` (in `run:`, or in what set_parallel is given) to publish without"
-"""Words of the advice of `run_failed`; a step that is skipped in another way puts its own there."""
-
-
 def _way_on(kinds: Counter[str], config: RunConfig, n_left: int | None) -> list[str]:
     """What to do next; `n_left` items were not come to if the run was stopped early, else None."""
     n_again = kinds.total() - kinds[KILLED]
@@ -143,12 +141,13 @@ def _way_on(kinds: Counter[str], config: RunConfig, n_left: int | None) -> list[
         else:
             what = f"these and the {n_left} left" if n_left else "these"
         return [f"Mend the cause and run {the_same}: it does {what}."]
-    skip = HOW_TO_SKIP
     if not n_again:
-        return [f"Run {the_same} with {skip} them."]
+        return [f"Run {the_same} with {HOW_TO_SKIP} them."]
     if kinds[KILLED]:
-        return [f"Run {the_same} to retry the others ({n_again}), or with {skip} all of these."]
-    return [f"Run {the_same} to retry just these, or with {skip} them."]
+        return [
+            f"Run {the_same} to retry the others ({n_again}), or with {HOW_TO_SKIP} all of these."
+        ]
+    return [f"Run {the_same} to retry just these, or with {HOW_TO_SKIP} them."]
 
 
 def _counts(kinds: Counter[str]) -> str:
