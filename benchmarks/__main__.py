@@ -19,6 +19,7 @@ NAMES = (
     "small",
     "throughput",
     "planning",
+    "padding",
     "durability",
     "balance",
     "recovery",

@@ -64,7 +64,8 @@ def resolve_device(config: Mapping[str, Any]) -> str:
 
     ``config.device`` if it is set. Otherwise the GPU numbered ``config.device_index``, else
     ``config.local_rank``, else the environment's ``LOCAL_RANK``, else 0, among the GPUs that this
-    process sees: ``CUDA_VISIBLE_DEVICES`` has been applied already, so its numbers are never used.
+    process sees: ``CUDA_VISIBLE_DEVICES`` has been applied already, so its numbers are never used,
+    and where it leaves one GPU, ``LOCAL_RANK`` has been applied too.
     ``cpu`` without GPU or without PyTorch, which is imported only if a GPU is possible.
 
     Raises:
@@ -82,11 +83,13 @@ def resolve_device(config: Mapping[str, Any]) -> str:
     if not torch.cuda.is_available():
         return "cpu"
     name, raw = _device_number(config)
+    n_visible = int(torch.cuda.device_count())
+    if name == "LOCAL_RANK" and n_visible == 1:
+        return "cuda:0"
     try:
         number = int(str(raw))
     except ValueError:
         raise ConfigError(f"{name}: {raw!r} is no number of a GPU") from None
-    n_visible = int(torch.cuda.device_count())
     if not 0 <= number < n_visible:
         raise ConfigError(
             f"{name}: there is no GPU {number}; this process sees {n_visible} (numbered from 0; "

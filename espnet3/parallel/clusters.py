@@ -101,7 +101,7 @@ def _start(config: ParallelConfig, logs: Path | None) -> Any:
         return _start_local(config)
     make_cluster: Callable[[ParallelConfig, Path], Any] = batch.make_cluster
     if config.env in BACKENDS:
-        make_cluster = BACKENDS[config.env].make_cluster
+        make_cluster = BACKENDS[config.env].checked(config.options).make_cluster
     else:
         jobqueue.cluster_class(config.env)  # loads its defaults, too
     with _starting, dask.config.set(DASK_SETTINGS), _without_terminal():

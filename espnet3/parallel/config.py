@@ -30,6 +30,7 @@ class ParallelConfig:
         adaptive: ``minimum`` number of workers; between it and ``n_workers`` the number follows the
             work. Null keeps ``n_workers``.
         security: False leaves connections unencrypted, and open to whoever reaches them.
+        workers_per_gpu: How many workers share a GPU, with ``local_gpu``.
     """
 
     env: str = "local"
@@ -38,6 +39,7 @@ class ParallelConfig:
     worker_start_timeout: float | None = None
     adaptive: Mapping[str, Any] | None = None
     security: bool | None = None
+    workers_per_gpu: int = 1
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -75,6 +77,8 @@ class RunConfig:
         allow_overwrite_lock: Take a run over without waiting to see whether its owner lives, also
             from one that does; that one stops.
         limit: Stop after the first so many items, without merging.
+        batch_seconds: Most seconds of one batch, every item as long as its longest; ``batch_size``
+            stays its most items. Null for batches of ``batch_size`` items.
     """
 
     on_error: str = "finish"
@@ -87,6 +91,7 @@ class RunConfig:
     accept_changes: bool = False
     allow_overwrite_lock: bool = False
     limit: int | None = None
+    batch_seconds: float | None = None
 
 
 PARALLEL_KEYS = tuple(field.name for field in dataclasses.fields(ParallelConfig))
@@ -135,6 +140,7 @@ def parse_parallel(
     env = where.get("env", ParallelConfig.env)
     problems += config_check.env_options(env, where.get("options"))
     problems += config_check.adaptive(env, where)
+    problems += config_check.gpu_sharing(env, where)
     if problems:
         raise ConfigError(config_check.report(source, problems))
     if where.get("adaptive") is not None:
@@ -144,7 +150,7 @@ def parse_parallel(
 
 
 def _as_floats(keys: dict[str, Any]) -> dict[str, Any]:
-    durations = ("worker_start_timeout", "unit_timeout", "lease_seconds")
+    durations = ("worker_start_timeout", "unit_timeout", "lease_seconds", "batch_seconds")
     return {key: float(v) if key in durations and v is not None else v for key, v in keys.items()}
 
 

@@ -38,6 +38,7 @@ _BACKEND = (
     "write parallel.env (local, slurm, ...) and, under parallel.options, what the command passed"
 )
 _GPU = "write parallel.env: local_gpu (one worker per GPU, parallel.n_workers of them)"
+_SHARED = "write parallel.workers_per_gpu"
 REPLACED: dict[str, str] = {
     **dict.fromkeys(
         ("nj", "inference_nj", "num_workers", "nworkers", "num_jobs", "n_jobs", "njobs"), _N_WORKERS
@@ -50,6 +51,7 @@ REPLACED: dict[str, str] = {
         ("queue", "cores", "memory", "walltime", "account", "project", "memory_limit", "processes"),
         _OPTIONS,
     ),
+    **dict.fromkeys(("jobs_per_gpu", "processes_per_gpu", "n_workers_per_gpu"), _SHARED),
     "batch_size": "not part of these blocks: it is an argument of the runner",
 }
 """Keys of ESPnet2 and of neighbouring tools, and what is written instead."""
@@ -66,7 +68,7 @@ MISPLACED: dict[str, str] = {
     **dict.fromkeys(
         (
             *("on_error", "max_failures", "max_kills", "unit_timeout", "lease_seconds"),
-            *("resume", "accept_changes", "allow_overwrite_lock"),
+            *("resume", "accept_changes", "allow_overwrite_lock", "batch_seconds"),
         ),
         "is not read here; it belongs in run:",
     ),
@@ -102,6 +104,7 @@ ON_ERROR = ("finish", "skip", "raise")
 RULES: dict[str, tuple[str, Check]] = {
     "env": ("the name of a backend", lambda value: isinstance(value, str)),
     "n_workers": ("a whole number, 1 or more", _integer(1)),
+    "workers_per_gpu": ("a whole number, 1 or more", _integer(1)),
     "options": ("a block of keys", _or_null(_mapping)),
     "worker_start_timeout": ("a number of seconds above 0, or null", _or_null(_seconds)),
     "adaptive": ("a block of keys, or null", _or_null(_mapping)),
@@ -119,6 +122,7 @@ RULES: dict[str, tuple[str, Check]] = {
     "accept_changes": ("true or false", _boolean),
     "allow_overwrite_lock": ("true or false", _boolean),
     "limit": ("a whole number, 1 or more, or null", _or_null(_integer(1))),
+    "batch_seconds": ("a number of seconds above 0, or null", _or_null(_seconds)),
 }
 """What each key must be, in words and as a check."""
 
@@ -246,6 +250,20 @@ def adaptive(env: Any, where: Mapping[str, Any]) -> list[str]:
     if least > most:
         return [f"{name}.minimum: {least} is more than the {most} workers that there may be"]
     return []
+
+
+def gpu_sharing(env: Any, where: Mapping[str, Any]) -> list[str]:
+    """Refuse `workers_per_gpu` where nobody would obey it."""
+    n = where.get("workers_per_gpu", 1)
+    if env == "local_gpu" or env not in ENVS or not _integer(2)(n):
+        return []  # a wrong env or a wrong kind is reported by `values`
+    name = f"parallel.workers_per_gpu: {n}"
+    if env == "local":
+        return [f"{name} is for env: local_gpu; with env: local all workers see the same GPUs"]
+    return [
+        f"{name} is for env: local_gpu; with env: {env} one job is one worker, which has the GPUs "
+        "of its job: ask the scheduler for a share of a GPU (Slurm: --gres=shard:1, or a MIG slice)"
+    ]
 
 
 def most_workers(where: Mapping[str, Any]) -> int:

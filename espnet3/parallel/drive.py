@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, cast
 
 from espnet3.errors import ConfigError, RunFailed, RunStopped
+from espnet3.parallel.batching import warn_of_ignored, work_of
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.directory import OpenRun, check_kept, check_shards, own_run, seal
 from espnet3.parallel.engine.disk import is_no_items_fault, told
 from espnet3.parallel.engine.events import DONE, EVENTS, MERGING, STOPPED, EventLog
 from espnet3.parallel.engine.items import as_items
-from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.progress import duration
 from espnet3.parallel.engine.report import KILLED
 from espnet3.parallel.engine.run import Run
@@ -61,14 +61,15 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
     items = as_items(indices)
     durations = check_durations(durations, len(items))
     parallel, config = get_settings()
-    plan = Plan(len(items), runner.batch_size, config.limit)
+    work = work_of(runner, len(items), durations, config)
+    warn_of_ignored(type(runner), config, work)
     identity, code = runner.identity(), runner.code_identity()
     config = replace(config, resume=runner.resume and config.resume)
     with (
         own_run(
             runner.run_dir,
             items,
-            runner.batch_size,
+            work,
             identity,
             config,
             resume=config.resume and not runner.starts_over,
@@ -76,6 +77,7 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
         ) as owned,
         EventLog(owned.run_dir / EVENTS, owned.ledger.epoch) as events,
     ):
+        order, plan, seconds = owned.order, owned.plan, work.seconds(owned.order)
         run = Run(
             owned.run_dir,
             owned.manifest.run_id,
@@ -83,17 +85,20 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             owned.ledger,
             config,
             workers=parallel.n_workers,
-            durations=durations,
-            name_of=lambda position: _name(runner, items[position], position),
+            durations=seconds,
+            name_of=lambda place: _name(runner, items, order.position(place)),
             events=events,
+            order=order,
         )
-        tell_of_start(run, parallel, config, durations)
+        tell_of_start(run, parallel, config, seconds)
         if owned.in_flight is not None:
             run.suspect_from_before(owned.in_flight)
         _say_what_is_there(run)
         if not run.over:
             with caught() as interruption:
-                _execute(run, _job(runner, run), items, runner.provider, parallel, interruption)
+                _execute(
+                    run, _job(runner, run), order.of(items), runner.provider, parallel, interruption
+                )
             _end_if_asked_to(interruption, run)
         _raise_if_failed(run, items)
         if plan.goal < plan.n_positions:
@@ -134,7 +139,8 @@ def check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence
     return durations
 
 
-def _name(runner: Runner, item: Any, position: int) -> str:
+def _name(runner: Runner, items: Sequence[Any], position: int) -> str:
+    item = items[position]
     if runner.name_of is not None:
         return runner.name_of(item)
     return item if isinstance(item, str) else f"#{position}"

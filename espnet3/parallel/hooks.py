@@ -24,7 +24,7 @@ _GIVEN: dict[str, Sequence[str]] = {
 }
 """Every hook, with what it is given by position."""
 
-_WRITER_HOOKS = [name for name in _GIVEN if name != "forward"]
+WRITER_HOOKS = [name for name in _GIVEN if name != "forward"]
 _CALLED_BY = {
     "init_state": "open_writers",
     "reduce_state": "write_record",
@@ -37,7 +37,15 @@ class RunnerHooks:
     """The part of a runner that runs in workers; see `BaseRunner`."""
 
     per_item_output: ClassVar[bool] = False
-    """A batch's `forward` returns a list with one result for each of its items."""
+    """A batch's `forward` returns a list with one result for each of its items.
+
+    Then batches may be by length, which changes the order of work and the batches, never what a
+    merge makes of it. A class that overrides `merge` or a writer hook as well, and says it itself,
+    puts the records of a shard back with `in_order`.
+    """
+
+    _by_count_because: ClassVar[str] = ""
+    """Why batches are by count all the same; "" if they need not be."""
 
     @staticmethod
     def forward(idx: Any, *args: Any, **env: Any) -> Any:
@@ -140,7 +148,7 @@ class RunnerHooks:
         Raises:
             ConfigError: naming the first hook and what it lacks.
         """
-        own = [n for n in _WRITER_HOOKS if not _same(getattr(cls, n), getattr(RunnerHooks, n))]
+        own = [n for n in WRITER_HOOKS if not _same(getattr(cls, n), getattr(RunnerHooks, n))]
         for hook, inner in _CALLED_BY.items():
             # What a method of the user's hands on to the hook that it stands for, nobody knows.
             if hook in own and inner in own:
@@ -153,7 +161,7 @@ class RunnerHooks:
     @classmethod
     def _keeps_json(cls) -> bool:
         """Whether no hook is overridden that says how results are written."""
-        return all(_same(getattr(cls, name), getattr(RunnerHooks, name)) for name in _WRITER_HOOKS)
+        return all(_same(getattr(cls, name), getattr(RunnerHooks, name)) for name in WRITER_HOOKS)
 
     @classmethod
     def _gives_one_per_item(cls) -> bool:

@@ -30,23 +30,28 @@ def write_results(writers: dict[str, TextIO], results: Iterable[Any], state: Any
 
 
 def read_results(shard_dirs: Sequence[Path]) -> list[Any]:
-    """All results of the given shards, in order.
+    """All results of the given shards, in the order of the items.
 
     Raises:
         DataError: if a file does not hold one result for each position of its shard.
     """
-    results: list[Any] = []
-    for shard_dir in shard_dirs:
-        path = Path(shard_dir) / FILE_NAME
-        lines = path.read_text(encoding="utf-8").split("\n")
-        done = json.loads((path.parent / "done").read_bytes())
-        if lines.pop() or len(lines) != done["last"] - done["first"] + 1:
-            raise DataError(
-                f"{path} does not hold the results of positions {done['first']} to {done['last']}; "
-                "somebody changed it. Remove its directory and run again to do them again."
-            )
-        # One parse for the whole shard is several times quicker than one for each line.
-        results += json.loads("[" + ",".join(lines) + "]")
+    from espnet3.parallel.in_order import in_order
+
+    return list(in_order(shard_dirs, _of_shard))
+
+
+def _of_shard(shard_dir: Path) -> list[Any]:
+    path = Path(shard_dir) / FILE_NAME
+    lines = path.read_text(encoding="utf-8").split("\n")
+    done = json.loads((path.parent / "done").read_bytes())
+    n_items = done["last"] - done["first"] + 1
+    if lines.pop() or len(lines) != n_items:
+        raise DataError(
+            f"{path} does not hold the results of its {n_items} items; somebody changed it. Remove "
+            "its directory and run again to do them again."
+        )
+    # One parse for the whole shard is several times quicker than one for each line.
+    results: list[Any] = json.loads("[" + ",".join(lines) + "]")
     return results
 
 

@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from espnet3.parallel.batches import Batches, batches_of
+from espnet3.parallel.batching import why_by_count, work_of
 from espnet3.parallel.config import ParallelConfig, RunConfig
 from espnet3.parallel.engine.items import as_items
 from espnet3.parallel.engine.lengths import Lengths
@@ -43,10 +45,11 @@ class RunPlan:
 
     Attributes:
         run_dir: the run directory.
-        plan: positions and units.
+        plan: places and units.
         outlook: what is done and what is left.
         n_workers: how many were asked for.
         prediction: of the time.
+        batches: what they are like; None if `forward` gets single items.
     """
 
     run_dir: Path
@@ -54,6 +57,7 @@ class RunPlan:
     outlook: Outlook
     n_workers: int
     prediction: Prediction
+    batches: Batches | None = None
 
     def __str__(self) -> str:
         """Return all of it, one thing a line."""
@@ -64,7 +68,9 @@ class RunPlan:
         plan, outlook = self.plan, self.outlook
         limited = f", of which this call does the first {plan.goal}" if plan.limit else ""
         yield f"run directory: {self.run_dir}"
-        yield f"items: {plan.n_positions}{limited}{_in_units(plan)}"
+        yield f"items: {plan.n_positions}{limited}{self._in_units()}"
+        if self.batches is not None:
+            yield from self.batches.lines()
         if outlook.owner:
             yield f"in use by {outlook.owner}"
         if outlook.refusal:
@@ -90,6 +96,14 @@ class RunPlan:
         yield f"workers: {self.n_workers}"
         yield f"time: {self.prediction}"
 
+    def _in_units(self) -> str:
+        plan = self.plan
+        if plan.batch_size is None:
+            return ""
+        uneven = self.batches is not None and self.batches.by_seconds
+        count = _plural(plan.n_units, "batch", "batches")
+        return f", {count} of {'at most ' if uneven else ''}{plan.batch_size}"
+
 
 def plan_of(
     runner: "Runner",
@@ -102,19 +116,26 @@ def plan_of(
 
     items = as_items(indices)
     parallel, config = settings
-    plan = Plan(len(items), runner.batch_size, config.limit)
+    known = check_durations(durations, len(items))
+    work = work_of(runner, len(items), known, config)
     outlook = look_ahead(
         runner.run_dir.absolute(),
         items,
-        plan,
+        work,
         runner.identity(),
         runner.code_identity(),
         config,
         resume=runner.resume and config.resume and not runner.starts_over,
     )
-    known = check_durations(durations, len(items))
-    prediction = predict(plan, outlook, parallel.n_workers, known)
-    return RunPlan(runner.run_dir, plan, outlook, parallel.n_workers, prediction)
+    plan, order, seconds = outlook.plan, outlook.order, work.seconds(outlook.order)
+    return RunPlan(
+        runner.run_dir,
+        plan,
+        outlook,
+        parallel.n_workers,
+        predict(plan, outlook, parallel.n_workers, seconds),
+        batches_of(work, plan, order, why_by_count(type(runner), work), seconds),
+    )
 
 
 def predict(
@@ -156,26 +177,14 @@ def predict(
 
 def _units(plan: Plan, positions: PositionSet) -> Iterator[tuple[int, int]]:
     for first, stop in positions:
-        at = first
-        while at < stop:
-            end = plan.unit_stop(at, stop)
-            yield at, end
-            at = end
+        yield from plan.units(first, stop)
 
 
 def _count(positions: PositionSet, plan: Plan) -> str:
     if plan.batch_size is None or not positions:
         return f"{len(positions)}"
-    size = plan.unit_size
-    n_units = sum(-(-stop // size) - first // size for first, stop in positions)
+    n_units = sum(plan.count(first, stop) for first, stop in positions)
     return f"{len(positions)} in {_plural(n_units, 'batch', 'batches')}"
-
-
-def _in_units(plan: Plan) -> str:
-    if plan.batch_size is None:
-        return ""
-    n_units = -(-plan.n_positions // plan.unit_size)
-    return f", {_plural(n_units, 'batch', 'batches')} of {plan.batch_size}"
 
 
 def _plural(n: int, one: str, many: str = "") -> str:

@@ -14,6 +14,8 @@ from espnet3.errors import LedgerError
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.ledger import find_epochs, ledger_path, read_coverage
 from espnet3.parallel.engine.manifest import CONFIG, Manifest
+from espnet3.parallel.engine.order import Order
+from espnet3.parallel.engine.order_file import read_order
 from espnet3.report.lives import Lives, lives
 from espnet3.report.record import RunRecord, Start
 from espnet3.report.units import read_units
@@ -44,21 +46,25 @@ def read_run(run_dir: Path, name: str) -> RunRecord:
     life = lives(events, manifest.positions, accepted, now)
     units, name_of = read_units(run_dir, manifest, coverage)
     starts = {start.epoch: start for start in (*_from_ledger(run_dir, manifest), *life.starts)}
+    order = read_order(run_dir, manifest)
     masked = mask_secrets(
         {
             "why": run.why,
-            "failed": [dict(coverage.failed[p]) for p in sorted(coverage.failed)],
+            "failed": _failed(coverage, order),
             "attempts": _attempts(run_dir, set(starts)),
             "config": _config(run_dir),
         }
     )
     return replace(
         run,
+        split=seen.split,
+        memory=seen.memory,
         starts=[starts[epoch] for epoch in sorted(starts)],
         workers=life.workers,
         leases=life.leases,
         units=units,
         name_of=name_of,
+        order=order,
         command=manifest.command,
         unknown=_unknown(life, set(starts), coverage, len(units)),
         **masked,
@@ -95,6 +101,12 @@ def _from_ledger(run_dir: Path, manifest: Manifest) -> list[Start]:
         host, command = str(header.get("host", "")), str(header.get("command", ""))
         starts.append(Start(epoch, began, max(began, ended), host, command))
     return starts
+
+
+def _failed(coverage: Coverage, order: Order) -> list[dict[str, Any]]:
+    """The ledger's entries of what has failed, by position."""
+    entries = [{**e, "position": order.position(p)} for p, e in coverage.failed.items()]
+    return sorted(entries, key=lambda entry: int(entry["position"]))
 
 
 def _attempts(run_dir: Path, epochs: set[int]) -> list[Mapping[str, Any]]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from espnet3.parallel.engine.order import AS_GIVEN, Order
+
 Array = npt.NDArray[np.float64]
 
 DONE, LOST, OUT = "done", "lost", "out"
@@ -67,14 +69,14 @@ class LeaseLife:
     Attributes:
         worker: who had it.
         epoch: the start that dealt it.
-        first: its first position.
-        stop: one past its last position.
+        first: its first place in the run's order.
+        stop: one past its last place.
         dealt: when it was dealt.
         back: when its outcome was there; None while it is out.
-        done: positions that were committed: [first, first + done).
-        begun: one past the last position that was begun, as far as is known.
+        done: places that were committed: [first, first + done).
+        begun: one past the last place that was begun, as far as is known.
         outcome: DONE, LOST if what was begun behind `done` was in vain, or OUT.
-        failed: the first position of the unit that failed in it; None if none did.
+        failed: the first place of the unit that failed in it; None if none did.
     """
 
     worker: str
@@ -94,7 +96,7 @@ class Units:
     """The units whose time is known, in any order; arrays of one length.
 
     Attributes:
-        first: int64 array: first positions.
+        first: int64 array: first places in the run's order.
         seconds: float64 array: seconds in `forward`.
         audio: float64 array: seconds of audio; NaN where unknown.
     """
@@ -123,13 +125,16 @@ class RunRecord:
         why: what the state comes from, in words; "" where the word says all.
         positions: number of items that are to be done.
         done: items with committed results.
+        split: how many of them were not done in the planned unit.
+        memory: what is known of batches that did not fit into memory; "" if all did.
         failed: entries of those that have failed and not been retried, by position.
         attempts: records of all failed attempts, retried ones included, oldest first.
         starts: oldest first.
         workers: of all starts.
         leases: of all starts, in the order in which they were dealt.
         units: times of units.
-        name_of: the name of the item at a position; `#position` where none is known.
+        name_of: the name of the item at a place; `#position` where none is known.
+        order: of its items; leases and units count places in it.
         config: what decides the results, with secrets masked.
         command: what began the run.
         unknown: what this directory does not tell, in sentences.
@@ -141,6 +146,8 @@ class RunRecord:
     why: str
     positions: int
     done: int
+    split: int = 0
+    memory: str = ""
     failed: Sequence[Mapping[str, Any]] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     starts: Sequence[Start] = ()
@@ -148,6 +155,7 @@ class RunRecord:
     leases: Sequence[LeaseLife] = ()
     units: Units = field(default_factory=Units.none)
     name_of: Callable[[int], str] = "#{}".format
+    order: Order = AS_GIVEN
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     unknown: Sequence[str] = ()

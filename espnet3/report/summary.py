@@ -80,14 +80,15 @@ def _is_it_done(run: RunRecord) -> str:
         return f"{ENDED[run.state]}: {run.why}"
     count = f"{run.done} of {run.positions} items are done"
     n = len(run.failed)
+    split = f" {_items(run.split)} not done in the planned unit." if run.split else ""
     if run.state == "done" and not n:
-        return f"Yes: {_all(run.positions)} done and merged."
+        return f"Yes: {_all(run.positions)} done and merged.{split}"
     if run.state == "done":
-        return f"Yes, but without {_items(n)} that failed: {count}, and merged."
+        return f"Yes, but without {_items(n)} that failed: {count}, and merged.{split}"
     failed = f", {n} failed" if n else ""
     why = f" {run.why[0].upper()}{run.why[1:].rstrip('.')}." if run.why else ""
     how = ENDED.get(run.state, f"Not yet, it is {run.state}")
-    return f"{how}: {count}{failed}.{why}"
+    return f"{how}: {count}{failed}.{why}{split}"
 
 
 def _what_failed(run: RunRecord) -> str:
@@ -170,6 +171,8 @@ def _what_to_do(run: RunRecord, timeline: tl.Timeline, times: UnitTimes | None) 
         advice.append("Run the same command again: it does only what is left.")
     else:
         advice.append("Wait. A report made later tells more.")
+    if run.memory:
+        advice.append(f"Set smaller batches: {run.memory}.")
     return advice + _about_speed(timeline, times)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from espnet3.parallel.engine.order import Order
 from espnet3.parallel.engine.positions import PositionSet
 from espnet3.report.record import LOST, LeaseLife, RunRecord, WorkerLife
 from espnet3.report.running_time import RunningTime
@@ -89,7 +90,7 @@ def timeline(run: RunRecord) -> Timeline:
         label = labels[worker.epoch, worker.name]
         mine = of_worker[worker.epoch, worker.name]
         mine = [work for work in mine if worker.up <= work.lease.dealt <= worker.gone]
-        rows.append(Row(label, _spans(worker, mine, time), worker.lost))
+        rows.append(Row(label, _spans(worker, mine, time, run.order), worker.lost))
     return Timeline(rows, time)
 
 
@@ -129,7 +130,9 @@ def _all_work(leases: Sequence[LeaseLife], time: RunningTime) -> Iterator[_Work]
         yield _Work(lease, in_vain.overlaps(lease.first, lease.stop), start, stop)
 
 
-def _spans(worker: WorkerLife, leases: Sequence[_Work], time: RunningTime) -> list[Span]:
+def _spans(
+    worker: WorkerLife, leases: Sequence[_Work], time: RunningTime, order: Order
+) -> list[Span]:
     built = math.inf if worker.built is None else worker.built
     moments = [worker.up, worker.building, min(built, worker.gone), worker.gone]
     up, building, at, gone = time.of([worker.epoch] * 4, moments).tolist()
@@ -143,20 +146,23 @@ def _spans(worker: WorkerLife, leases: Sequence[_Work], time: RunningTime) -> li
         if start > at:
             spans.append(Span(IDLE, at, start, "no lease"))
         kind = WASTED if lease.outcome == LOST else REPEATED if again else WORK
-        spans.append(Span(kind, start, stop, _told(lease)))
+        spans.append(Span(kind, start, stop, _told(lease, order)))
         at = stop
     if gone > at:
         spans.append(Span(IDLE, at, gone, "no lease"))
     return spans
 
 
-def _told(lease: LeaseLife) -> str:
+def _told(lease: LeaseLife, order: Order) -> str:
     n = lease.stop - lease.first
-    where = f"items {lease.first} to {lease.stop - 1}" if n > 1 else f"item {lease.first}"
+    if n == 1:
+        where = f"item {order.position(lease.first)}"
+    else:  # with an order of their own they are no neighbours
+        where = f"{n} items" if order else f"items {lease.first} to {lease.stop - 1}"
     if lease.back is None:
         return f"{where}, still out"
     if lease.failed is not None:
-        return f"{where}, {lease.done} done, item {lease.failed} failed"
+        return f"{where}, {lease.done} done, item {order.position(lease.failed)} failed"
     return f"{where}, {lease.done} done" if lease.done < n else where
 
 

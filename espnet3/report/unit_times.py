@@ -100,7 +100,7 @@ def unit_times(run: RunRecord) -> UnitTimes | None:
     far = far[np.argsort(-times[far], kind="stable")]
     outliers = [
         Outlier(
-            int(units.first[i]),
+            run.order.position(int(units.first[i])),
             run.name_of(int(units.first[i])),
             float(units.seconds[i]),
             float(units.audio[i]),

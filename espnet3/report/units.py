@@ -12,6 +12,7 @@ from espnet3.errors import DataError
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.durations import read_durations
 from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.order_file import read_order
 from espnet3.parallel.engine.unit_times import from_record
 from espnet3.report.record import Units
 from espnet3.runs.unit_times import named_units, read_done
@@ -21,14 +22,15 @@ from espnet3.utils.scp import read_scp
 def read_units(
     run_dir: Path, manifest: Manifest, coverage: Coverage
 ) -> tuple[Units, Callable[[int], str]]:
-    """The units, and what names the item at a position.
+    """The units, and what names the item at a place.
 
     Args:
         run_dir: the run directory.
         manifest: of the run.
         coverage: what is accepted, and the failed items, which are named there.
     """
-    names = {p: coverage.name_of(p) for p in coverage.failed}
+    order = read_order(run_dir, manifest)
+    names = {place: coverage.name_of(place, order) for place in coverage.failed}
     first: list[int] = []
     stop: list[int] = []
     seconds: list[float] = []
@@ -38,28 +40,29 @@ def read_units(
             first.append(unit.first)
             stop.append(unit.stop)
             seconds.append(unit.seconds)
-        names |= named_units(done)
+        names |= named_units(done, order)
     units = Units(np.array(first, np.int64), np.array(seconds), np.full(len(first), np.nan))
     durations = read_durations(run_dir)
     if durations is not None and len(durations) == manifest.positions and first:
         before = np.concatenate([[0.0], np.cumsum(np.array(durations, np.float64))])
         units = Units(units.first, units.seconds, before[stop] - before[first])
 
-    def name_of(position: int) -> str:
-        if position not in names or names[position] == f"#{position}":
-            names[position] = _name_in_shard(run_dir, coverage, position)
-        return names[position]
+    def name_of(place: int) -> str:
+        unknown = f"#{order.position(place)}"
+        if names.get(place, unknown) == unknown:
+            names[place] = _name_in_shard(run_dir, coverage, place) or unknown
+        return names[place]
 
     return units, name_of
 
 
-def _name_in_shard(run_dir: Path, coverage: Coverage, position: int) -> str:
-    """The id in an scp file of the shard, if that has one line for each of its items."""
+def _name_in_shard(run_dir: Path, coverage: Coverage, place: int) -> str:
+    """The id in an scp file of the shard, if that has one line for each of its items; else ""."""
     for shard in coverage.shards.values():
-        if shard.first <= position < shard.stop:
+        if shard.first <= place < shard.stop:
             for path in sorted((run_dir / shard.name).glob("*.scp")):
                 with suppress(OSError, DataError):
                     ids = list(read_scp(path))
                     if len(ids) == shard.stop - shard.first:
-                        return ids[position - shard.first]
-    return f"#{position}"
+                        return ids[place - shard.first]
+    return ""

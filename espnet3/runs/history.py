@@ -29,6 +29,7 @@ class History:
         last: time of the last event; None if there was none.
         known: name of a worker -> what is known of it, as `WorkerView` has it.
         leases: number -> worker that has it.
+        memory: what was last said of a batch that did not fit into memory.
         pace: of the work since the start.
     """
 
@@ -44,6 +45,7 @@ class History:
     last: float | None = None
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
     leases: dict[int, str] = field(default_factory=dict)
+    memory: str = ""
     pace: Pace = field(default_factory=Pace)
 
     @classmethod
@@ -66,6 +68,8 @@ class History:
                 self.since = event.time
                 if self.state in ENDS and self.ended is None:
                     self.ended = event.time
+            case "out_of_memory":
+                self.memory = str(said["told"])
             case "worker_up":
                 self._know(event, host=str(said.get("host", "")), pid=int(said.get("pid", 0)))
             case "env_built":

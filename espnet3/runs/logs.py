@@ -13,6 +13,7 @@ from espnet3.errors import DataError
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.runs.events import EventReader
+from espnet3.runs.own import order_of
 
 _LOGS = "logs"
 _TIME = re.compile(r"(?:--- )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
@@ -79,9 +80,16 @@ def failed_attempts(
 def still_failed(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The last attempt at each item that has not been done since, by position."""
     manifest = Manifest.read(Path(run_dir))
-    failed = read_coverage(Path(run_dir), manifest.run_id).failed if manifest else {}
+    if manifest is None:
+        return []
+    order = order_of(Path(run_dir))
+    coverage = read_coverage(Path(run_dir), manifest.run_id)
+    failed = {order.position(place): entry for place, entry in coverage.failed.items()}
     last = {attempt["position"]: attempt for attempt in failed_attempts(run_dir)}
-    return [{**dict(entry), **last.get(p, {})} for p, entry in sorted(failed.items())]
+    return [
+        {**entry, "position": position, **last.get(position, {})}
+        for position, entry in sorted(failed.items())
+    ]
 
 
 def item_log(run_dir: str | os.PathLike[str], item: str) -> str:
@@ -129,8 +137,9 @@ def _done_where(run_dir: Path, item: str) -> tuple[str, _Lease | None] | None:
     if manifest is None:
         return None
     position = int(item[1:]) if item[:1] == "#" and item[1:].isdigit() else None
+    place = None if position is None else order_of(run_dir).place(position)
     for shard in read_coverage(run_dir, manifest.run_id).shards_in_order():
-        inside = position is not None and shard.first <= position < shard.stop
+        inside = place is not None and shard.first <= place < shard.stop
         if inside or (position is None and _names(run_dir / shard.name, item)):
             where = f"{item} is done, in {run_dir / shard.name}"
             return where, _lease_of_shard(run_dir, shard.name)
@@ -154,11 +163,11 @@ def _lease_of_shard(run_dir: Path, shard: str) -> _Lease | None:
 
 def _lease_of_failure(run_dir: Path, attempt: Mapping[str, Any]) -> _Lease | None:
     """The lease that a failed unit was in, or the one in which its worker died."""
-    position, epoch = attempt["position"], attempt.get("epoch")
+    place, epoch = order_of(run_dir).place(attempt["position"]), attempt.get("epoch")
 
     def is_it(said: Mapping[str, Any]) -> bool:
         failed = said.get("failed") or [said.get("in_flight"), None]
-        return bool(failed[0] == position)
+        return bool(failed[0] == place)
 
     return _find_lease(run_dir, is_it, epoch)
 

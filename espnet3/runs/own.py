@@ -11,6 +11,8 @@ from espnet3.parallel.engine.events import EVENTS, EventLog
 from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock
 from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.order import AS_GIVEN, Order
+from espnet3.parallel.engine.order_file import read_order
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ def coverage_of(run_dir: Path) -> Coverage:
     if manifest is None:
         raise FileNotFoundError(f"no run in {run_dir} (there is no manifest.json)")
     return read_coverage(run_dir, manifest.run_id)
+
+
+def order_of(run_dir: Path) -> Order:
+    """The order of the items of a run, without owning it; as given where there is no run.
+
+    Raises:
+        LedgerError: if it is damaged.
+    """
+    manifest = Manifest.read(run_dir)
+    return AS_GIVEN if manifest is None else read_order(run_dir, manifest)
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from typing import Any
 from espnet3.errors import DataError
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.events import EVENTS, STOPPED
+from espnet3.parallel.engine.order import Order
+from espnet3.parallel.engine.order_file import read_order
 from espnet3.runs.events import read_events
-from espnet3.runs.own import coverage_of, own_for_a_moment
+from espnet3.runs.own import coverage_of, order_of, own_for_a_moment
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,12 @@ def clear_failures(run_dir: str | os.PathLike[str], item: str | None = None) -> 
         RunStopped: if the file system refuses something.
     """
     run_dir = Path(run_dir)
-    if not _chosen(run_dir, coverage_of(run_dir), item):  # no start is counted for that
+    if not _chosen(
+        run_dir, coverage_of(run_dir), order_of(run_dir), item
+    ):  # no start is counted for that
         return []
     with own_for_a_moment(run_dir) as run:
-        chosen = _chosen(run_dir, run.ledger.coverage, item)
+        chosen = _chosen(run_dir, run.ledger.coverage, read_order(run_dir, run.manifest), item)
         if chosen:
             run.ledger.append({"kind": "retry", "positions": sorted(chosen), "anew": True})
             run.ledger.flush()
@@ -71,14 +75,19 @@ def clear_failures(run_dir: str | os.PathLike[str], item: str | None = None) -> 
         return list(chosen.values())
 
 
-def _chosen(run_dir: Path, coverage: Coverage, item: str | None) -> dict[int, str]:
-    """Failed position -> name, of all or of that item.
+def _chosen(run_dir: Path, coverage: Coverage, order: Order, item: str | None) -> dict[int, str]:
+    """Failed place -> name, of all or of that item, by position.
 
     Raises:
         DataError: if that item has not failed.
     """
-    names = {p: coverage.name_of(p) for p in sorted(coverage.failed)}
-    chosen = {p: name for p, name in names.items() if item in (None, name, f"#{p}")}
+    places = sorted(coverage.failed, key=order.position)
+    names = {place: coverage.name_of(place, order) for place in places}
+    chosen = {
+        place: name
+        for place, name in names.items()
+        if item in (None, name, f"#{order.position(place)}")
+    }
     if item is not None and not chosen:
         raise DataError(f"{item!r} is not among the {len(names)} failed items of {run_dir}")
     return chosen

@@ -13,6 +13,8 @@ from espnet3.parallel.engine.events import DONE, FAILED, PLANNING, RUNNING, STOP
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.marker import marker_path, read_in_flight
+from espnet3.parallel.engine.order import Order
+from espnet3.parallel.engine.order_file import read_order
 from espnet3.runs.events import EventReader
 from espnet3.runs.history import ENDS, History
 from espnet3.runs.owners import see_owner
@@ -63,6 +65,7 @@ class RunReader:
             else:
                 self._history.take(event)
         coverage = read_coverage(run_dir, manifest.run_id)
+        order = read_order(run_dir, manifest)
         history = self._of_this(manifest.run_id)
         state, reason = _state(coverage, history, manifest.positions, owner, dead)
         durations = read_durations(run_dir)
@@ -76,11 +79,15 @@ class RunReader:
             owner=owner,
             n_items=manifest.positions,
             forward_seconds=coverage.forward_seconds,
-            failures=_failures(coverage),
+            split=len(coverage.split),
+            memory=history.memory,
+            failures=_failures(coverage, order),
             slowest=tuple(
-                slowest(run_dir, manifest.run_id, coverage.shards.values(), SLOWEST, durations)
+                slowest(
+                    run_dir, manifest.run_id, coverage.shards.values(), SLOWEST, durations, order
+                )
             ),
-            workers=_workers(run_dir, history, state, coverage),
+            workers=_workers(run_dir, history, state, coverage, order),
             **_of_start(history, manifest),
             **_counts(coverage, history, manifest.positions),
             **_audio(coverage, durations, manifest.positions),
@@ -178,23 +185,24 @@ def _with_rates(seen: Snapshot, history: History) -> Snapshot:
     return replace(seen, rtf=rtf, rate=rate, audio_rate=audio_rate, eta=eta)
 
 
-def _failures(coverage: Coverage) -> tuple[FailedItem, ...]:
-    return tuple(
+def _failures(coverage: Coverage, order: Order) -> tuple[FailedItem, ...]:
+    items = (
         FailedItem(
-            position,
-            coverage.name_of(position),
+            order.position(place),
+            coverage.name_of(place, order),
             str(entry.get("step") or ""),
             str(entry.get("error", "")),
             str(entry.get("message", "")),
             str(entry.get("log") or ""),
-            coverage.kills[position, position + 1],
+            coverage.kills[place, place + 1],
         )
-        for position, entry in sorted(coverage.failed.items())
+        for place, entry in coverage.failed.items()
     )
+    return tuple(sorted(items, key=lambda item: item.position))
 
 
 def _workers(
-    run_dir: Path, history: History, state: str, coverage: Coverage
+    run_dir: Path, history: History, state: str, coverage: Coverage, order: Order
 ) -> tuple[WorkerView, ...]:
     over = state in (*ENDS, DEAD)
     leases = {name: number for number, name in history.leases.items()}
@@ -205,9 +213,12 @@ def _workers(
             continue
         worker = _heard(run_dir, worker)
         if worker.name in leases:
-            position = read_in_flight(marker_path(run_dir, worker.name), leases[worker.name])
-            name = "" if position is None else coverage.name_of(position)
-            worker = replace(worker, position=position, utterance=name)
+            place = read_in_flight(marker_path(run_dir, worker.name), leases[worker.name])
+            if place is None:
+                worker = replace(worker, position=None, utterance="")
+            else:
+                name = coverage.name_of(place, order)
+                worker = replace(worker, position=order.position(place), utterance=name)
         views.append(replace(worker, state="gone") if over else worker)
     return tuple(views)
 

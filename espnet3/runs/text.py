@@ -25,6 +25,8 @@ def describe(seen: Snapshot, workers: int = WORKERS) -> str:
     if seen.is_live:
         left = "measuring" if seen.eta is None else f"about {duration(seen.eta)}"
         lines.append(f"  left     {left}")
+    if seen.memory:
+        lines.append(f"  memory   {seen.memory}")
     lines += [f"  {name:<8} {text}" for name, text in _where(seen)]
     lines += _workers(seen, workers)
     lines += _failed(seen)
@@ -43,6 +45,8 @@ def _items(seen: Snapshot) -> str:
     text = f"{seen.done} of {seen.goal} done{share}, {seen.failed} failed, {seen.left} left"
     if seen.goal < seen.n_items:
         text += f"; the run has {seen.n_items}, `limit` leaves the others out"
+    if seen.split:
+        text += f"; {seen.split} not done in the planned unit"
     return f"{text}, {seen.rate:.3g} items/s" if seen.rate else text
 
 
@@ -90,7 +94,8 @@ def _worker(worker: WorkerView, now: float) -> str:
     if worker.position is not None:
         text += f" at {printable(worker.utterance)}"
     elif worker.first is not None and worker.stop is not None:
-        text += f" on positions {worker.first}-{worker.stop - 1}"
+        n = worker.stop - worker.first
+        text += f" on {n} items" if n > 1 else " on 1 item"
     if worker.why:
         text += f" ({first_line(worker.why)})"
     return f"{text}, {worker.done} done, heard of {_ago(max(0.0, now - worker.last_sign))}"
@@ -114,8 +119,9 @@ def _slowest(seen: Snapshot) -> list[str]:
     lines = ["  slowest"]
     for item in seen.slowest[:SHOWN]:
         audio = f" for {duration(item.audio)} of audio" if item.audio else ""
-        last = f"-{item.stop - 1}" if item.stop > item.first + 1 else ""
-        where = f"position {item.first}{last}"
+        where = f"position {item.positions[0]}"
+        if len(item.positions) > 1:
+            where += f", with {len(item.positions) - 1} more"
         lines.append(f"    {printable(item.utterance)} ({where}): {item.seconds:.3g} s{audio}")
     return lines
 

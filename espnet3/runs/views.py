@@ -42,8 +42,8 @@ class WorkerView:
             driver is.
         why: what is known of its loss, or of why it is of no use.
         env_seconds: how long it took to build its env; None if it has none yet.
-        first: first position of the lease in hand; None if it has none.
-        stop: one past the last position of that.
+        first: first place of the lease in hand in the run's order; None if it has none.
+        stop: one past the last place of that.
         position: of the unit in hand; None if it has begun none.
         utterance: the name of that; `#position` where nobody has named it.
         since: unix seconds of what it does now.
@@ -101,15 +101,13 @@ class SlowItem:
     """A unit that took long.
 
     Attributes:
-        first: its first position.
-        stop: one past its last position.
+        positions: of its items; with batches by length they are no neighbours.
         utterance: the name of its first item.
         seconds: in `forward`.
         audio: seconds of audio in it; None if unknown.
     """
 
-    first: int
-    stop: int
+    positions: tuple[int, ...]
     utterance: str
     seconds: float
     audio: float | None = None
@@ -144,6 +142,8 @@ class Snapshot:
         audio: seconds of audio of all; None if unknown.
         audio_done: seconds of audio of those that are done; None if unknown.
         forward_seconds: seconds in `forward`, for those that are done.
+        split: items that were not done in the unit that the plan gives them.
+        memory: what is known of batches that did not fit into memory; "" if all did.
         began: unix seconds of the last start; None if unknown.
         work_began: of its first lease.
         ended: of its end; None while it has not ended, or if unknown.
@@ -181,6 +181,8 @@ class Snapshot:
     audio: float | None = None
     audio_done: float | None = None
     forward_seconds: float = 0.0
+    split: int = 0
+    memory: str = ""
     began: float | None = None
     work_began: float | None = None
     ended: float | None = None

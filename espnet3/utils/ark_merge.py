@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -22,35 +23,50 @@ alone."""
 
 @dataclass
 class _Part:
-    """One ark to be published: stretches (first byte, end) of shards' arks, in order.
+    """One ark to be published: stretches of shards' arks, in order.
 
-    ``first`` and ``last`` are where the first and the last entry begin, and their utterances.
+    ``first`` and ``last`` are where the first and the last entry begin, and their utterances. With
+    batches by length nearly every entry is a stretch, so these are kept as three numbers each.
     """
 
     size: int = 0
-    stretches: list[tuple[Path, int, int]] = field(default_factory=list)
+    arks: dict[Path, int] = field(default_factory=dict)
+    """Ark -> its number."""
+    numbers: array[int] = field(default_factory=lambda: array("Q"))
+    """Of each stretch the ark's number, the first byte, and the end."""
     first: tuple[int, str] = (0, "")
     last: tuple[int, str] = (0, "")
 
     def add(self, utterance: str, ark: Path, begin: int, end: int) -> None:
         self.last = (self.size, utterance)
-        self.first = self.first if self.stretches else self.last
+        self.first = self.first if self.numbers else self.last
         self.size += end - begin
-        if self.stretches and self.stretches[-1][0] == ark:
-            begin = self.stretches.pop()[1]
-        self.stretches.append((ark, begin, end))
+        number = self.arks.setdefault(ark, len(self.arks))
+        if self.numbers and self.numbers[-3] == number and self.numbers[-1] == begin:
+            self.numbers[-1] = end
+        else:
+            self.numbers.extend((number, begin, end))
+
+    def stretches(self) -> Iterator[tuple[Path, int, int]]:
+        arks, numbers = [*self.arks], self.numbers
+        for at in range(0, len(numbers), 3):
+            yield arks[numbers[at]], numbers[at + 1], numbers[at + 2]
 
 
-def publish_ark(shard_dirs: Sequence[Path], name: str, run_dir: Path) -> None:
+Entry = tuple[str, Path, int, int]
+"""Utterance, ark of its shard, and first byte and end there."""
+
+
+def publish_ark(entries: Iterable[Entry], name: str, run_dir: Path) -> None:
     """Publish a packed field: ``<field>/<field>.<N>.ark``, N from 1, and ``<field>.scp``.
 
-    The entries stand in position order, and a part ends where its size says, so that neither the
+    The entries stand as they are given, and a part ends where its size says, so that neither the
     bytes nor the names depend on how positions were spread over shards. The shards keep their own
     arks: the values are on disk twice. Parts that were published from the same shards before are
     not written again.
 
     Args:
-        shard_dirs: By position.
+        entries: Of all shards, see `entries_of`, in the order of the items.
         name: The field.
         run_dir: Where to publish.
 
@@ -61,7 +77,7 @@ def publish_ark(shard_dirs: Sequence[Path], name: str, run_dir: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[_Part] = []
     with replacing(run_dir / f"{name}.scp") as scp:
-        for utterance, ark, begin, end in _entries(shard_dirs, name):
+        for utterance, ark, begin, end in entries:
             if not parts or (parts[-1].size and parts[-1].size + end - begin > PART_BYTES):
                 parts.append(_Part())
             path = (folder / f"{name}.{len(parts)}.ark").as_posix()
@@ -74,16 +90,15 @@ def publish_ark(shard_dirs: Sequence[Path], name: str, run_dir: Path) -> None:
     _remove_others(len(parts), name, folder)
 
 
-def _entries(shard_dirs: Sequence[Path], name: str) -> Iterator[tuple[str, Path, int, int]]:
-    """Yield utterance, ark, first byte and end of all entries, in position order."""
-    for shard_dir in shard_dirs:
-        index, ark = shard_dir / f"{name}.scp", shard_dir / name / SHARD_ARK
-        if not index.exists():
-            continue  # a shard without records
-        with index.open(encoding="utf-8", newline="\n") as lines:
-            for line in lines:
-                utterance, begin, end = line.split(" ")
-                yield utterance, ark, int(begin), int(end)
+def entries_of(shard_dir: Path, name: str) -> Iterator[Entry]:
+    """Yield the entries of a packed field in one shard, as they were written."""
+    index, ark = shard_dir / f"{name}.scp", shard_dir / name / SHARD_ARK
+    if not index.exists():
+        return  # a shard without records
+    with index.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            utterance, begin, end = line.split(" ")
+            yield utterance, ark, int(begin), int(end)
 
 
 def _write_part(path: Path, part: _Part) -> None:
@@ -91,17 +106,20 @@ def _write_part(path: Path, part: _Part) -> None:
     # A part has the time of the newest shard in it. That and the size tell whether it was made of
     # these shards, which never change once they are committed; but an utterance that has come to
     # an earlier part pushes all entries behind it on, and they may be of one size.
-    made = max(ark.stat().st_mtime_ns for ark, _, _ in part.stretches)
+    made = max(ark.stat().st_mtime_ns for ark in part.arks)
     with suppress(FileNotFoundError):
         there = path.stat()
         same = (there.st_size, there.st_mtime_ns) == (part.size, made)
         if same and _begin_there(path, part.first, part.last):
             return
-    with replacing(path) as target:
-        for ark, begin, end in part.stretches:
-            with ark.open("rb") as source:
-                source.seek(begin)
-                _copy(source, target, end - begin)
+    with replacing(path) as target, ExitStack() as opened:
+        now: Path | None = None
+        for ark, begin, end in part.stretches():
+            if ark != now:
+                opened.close()
+                source, now = opened.enter_context(ark.open("rb")), ark
+            source.seek(begin)
+            _copy(source, target, end - begin)
         target.flush()
         os.utime(target.fileno(), ns=(made, made))
 

@@ -119,12 +119,14 @@ class Schedule:
             if not isinstance(driver.outcome, RunStopped):
                 break
         assert driver.outcome == "sealed", repr(driver.outcome)
-        assert set(driver.run.coverage.failed) == self.items.bad
+        order = driver.owned.order
+        assert {order.position(p) for p in driver.run.coverage.failed} == self.items.bad
         assert driver.run.coverage.sealed
 
     def _check_nothing_is_left_over(self) -> None:
         run = self.drivers[-1].run
         for position in self.items.killing:  # counted over all starts, and then left alone
+            position = self.drivers[-1].owned.order.place(position)
             deaths = self.world.deaths[run.run_id, position, position + 1]
             # What a driver writes while another takes over does not count, without a lock.
             assert deaths <= self.most_kills + self.power_cuts or not self.locks
@@ -140,6 +142,8 @@ class Schedule:
             self.items,
             workers=rng.choice([1, 2, 3, 5]),
             batch_size=rng.choice([None, 1, 2, 3, 8]),
+            batch_seconds=rng.choice([None, None, max(durations), sum(durations) / 4]),
+            window=rng.choice([5, 20, 4096]),
             durations=rng.choice([None, durations, [0.0] * len(durations)]),
             config=replace(config, unit_timeout=UNIT_TIMEOUT),
             **{"call": self.call, **more},

@@ -82,7 +82,7 @@ class Attempt:
         position, deadline = lease.first, now + lease.seconds
         while position < lease.stop and not (now >= deadline and position > lease.first):
             stop = lease.stop if lease.alone else plan.unit_stop(position, lease.stop)
-            unit = set(range(position, stop))
+            unit = set(self.driver.owned.order.positions(position, stop))
             self._begins.append(now)
             now += sum(items.costs[p] for p in unit)
             for kind in ("killing", "hanging", "poisoned", "flaky", "breaking"):
@@ -128,7 +128,7 @@ class Attempt:
             kept = sum(begin <= stopped_at for begin in self._begins)
             if kept < len(self._begins):
                 self.units, self._trouble = self.units[:kept], None
-        kind, first, stop = self._trouble or ("", lease.stop, lease.stop)
+        kind, first, stop = self._trouble or ("", lease.first, lease.stop)
         if self.world.rng.random() < self.driver.weather.fatal:
             shutil.rmtree(self.path, ignore_errors=True)
             return LeaseReport(number, lease.first, fatal=_failure(first, stop, "close_writers"))
@@ -150,9 +150,10 @@ class Attempt:
 
     def _write(self, stop: int) -> Shard:
         run = self.driver.run
-        seconds = sum(self.driver.items.costs[self.lease.first : stop])
+        positions = [*self.driver.owned.order.positions(self.lease.first, stop)]
+        seconds = sum(self.driver.items.costs[p] for p in positions)
         shard = Shard(self.path.name, self.lease.first, stop - 1, seconds)
-        content = {"run": run.run_id, "units": self.units}
+        content = {"run": run.run_id, "units": self.units, "positions": positions}
         (self.path / CONTENT).write_text(json.dumps(content))
         shards.commit(self.path, run.run_id, run.epoch, shard)
         self.world.log(self, "commits up to", stop)

@@ -31,10 +31,11 @@ from espnet3.parallel.engine.identity import hash_identity
 from espnet3.parallel.engine.items import digest_items
 from espnet3.parallel.engine.ledger import ledger_path, read_coverage
 from espnet3.parallel.engine.manifest import Manifest
-from espnet3.parallel.engine.plan import Plan
+from espnet3.parallel.engine.order import WINDOW
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.engine.shards import read_done
+from espnet3.parallel.engine.work import Work
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Driver:
         workers: int = 1,
         batch_size: int | None = None,
         durations: list[float] | None = None,
+        batch_seconds: float | None = None,
+        window: int = WINDOW,
         config: RunConfig | None = None,
         resume: bool = True,
         call: Call = Call(),
@@ -83,7 +86,9 @@ class Driver:
     ) -> None:
         self.world = world
         self.items = items
-        self.plan = Plan(len(items), batch_size, config.limit if config else None)
+        limit = config.limit if config else None
+        self.work = Work(len(items), batch_size, limit, durations, batch_seconds, True, window)
+        self.plan = self.work.by_count()  # before it is known which order the run has
         self.weather = weather
         self.outcome: BaseException | str | None = None
         self.stopped_at: float | None = None
@@ -91,7 +96,6 @@ class Driver:
         self.leases = 0
         self.run: Run
         self.owned: directory.OpenRun
-        self._durations = durations
         self._config = config or RunConfig()
         self._resume = resume
         self._call = call
@@ -173,13 +177,14 @@ class Driver:
         owning = directory.own_run(
             world.run_dir,
             self._call.items(n),
-            self.plan.batch_size,
+            self.work,
             self._call.identity,
             self._config,
             resume=self._resume,
         )
         self.owned = self._stack.enter_context(owning)
         self._check_identity(found)
+        self.plan, order = self.owned.plan, self.owned.order
         self.run = Run(
             world.run_dir,
             self.owned.manifest.run_id,
@@ -187,8 +192,10 @@ class Driver:
             self.owned.ledger,
             self._config,
             workers=self._workers,
-            durations=self._durations,
+            durations=self.work.seconds(order),
             clock=lambda: world.now,
+            name_of=lambda place: f"utt{order.position(place)}",
+            order=order,
         )
         path = ledger_path(world.run_dir, self.run.epoch)
         self._flushed = path.read_bytes().index(b"\n") + 1
@@ -232,6 +239,8 @@ class Driver:
         self._check_replay()
         self.run.raise_if_failed()
         if self.plan.goal < self.plan.n_positions:
+            first = self.owned.order.positions(0, self.plan.goal)
+            assert sorted(first) == [*range(self.plan.goal)], "a limit is of the first items"
             self._end("limit reached")
             return
         directory.check_shards(self.owned)
@@ -241,6 +250,8 @@ class Driver:
 
     def _end(self, outcome: BaseException | str) -> None:
         self.world.log(self, "ends:", repr(outcome))
+        for entry in getattr(outcome, "failures", ()):
+            assert entry["utterance"] == f"utt{entry['position']}", "a place for a position"
         self.outcome = outcome
         if isinstance(outcome, OwnershipLost) and hasattr(self, "run"):
             assert self._is_superseded()
@@ -284,14 +295,17 @@ class Driver:
 
 def check_content(owned: directory.OpenRun, items: Items) -> None:
     """What the accepted shards hold is every position once, but for the failed ones."""
-    coverage, found = owned.ledger.coverage, []
+    coverage, order, found = owned.ledger.coverage, owned.order, []
     for shard in coverage.shards_in_order():
         content = json.loads((owned.run_dir / shard.name / CONTENT).read_text())
         assert content["run"] == owned.manifest.run_id, f"{shard} is another run's"
         held = [p for first, stop in content["units"] for p in range(first, stop)]
         assert held == list(range(shard.first, shard.stop)), f"{shard} holds {held}"
-        found += held
-    assert found == [p for p in range(len(items)) if p not in coverage.failed]
+        positions = [*order.positions(shard.first, shard.stop)]
+        assert content["positions"] == positions, f"{shard} was done in another order"
+        found += positions
+    failed = {order.position(place) for place in coverage.failed}
+    assert sorted(found) == [p for p in range(len(items)) if p not in failed]
 
 
 def as_data(coverage: Coverage) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from espnet3.parallel.engine.directory import (
     seal,
 )
 from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.work import Work
 
 IDENTITY = {"model": {"name": "tiny", "beam": 5}, "dataset": {"path": "data/test"}}
 
@@ -40,7 +41,9 @@ def own(
     **config: Any,
 ) -> AbstractContextManager[OpenRun]:
     settings = RunConfig(**config)
-    return own_run(run_dir, items, None, identity or IDENTITY, settings, resume=resume, code=code)
+    return own_run(
+        run_dir, items, Work(len(items)), identity or IDENTITY, settings, resume=resume, code=code
+    )
 
 
 def make_offer(run: OpenRun, first: int, last: int, lease: int = 0) -> Shard:
@@ -87,7 +90,8 @@ import sys
 from pathlib import Path
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.directory import own_run
-with own_run(Path(sys.argv[1]), range(10), None, {"model": "tiny"}, RunConfig()):
+from espnet3.parallel.engine.work import Work
+with own_run(Path(sys.argv[1]), range(10), Work(10), {"model": "tiny"}, RunConfig()):
     print("mine", flush=True)
     sys.stdin.read()
 """

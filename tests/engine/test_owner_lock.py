@@ -18,6 +18,7 @@ from espnet3.errors import OwnershipLost, RunInUse
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import heartbeat, watch
 from espnet3.parallel.engine.directory import OpenRun, own_run
+from espnet3.parallel.engine.work import Work
 
 OWNER = """
 import os, sys, time
@@ -25,10 +26,11 @@ from pathlib import Path
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine import heartbeat
 from espnet3.parallel.engine.directory import own_run
+from espnet3.parallel.engine.work import Work
 
 heartbeat.BEAT = 0.02
 fork_first = sys.argv[2:] == ["fork"]
-with own_run(Path(sys.argv[1]), range(10), None, {"model": "tiny"}, RunConfig()):
+with own_run(Path(sys.argv[1]), range(10), Work(10), {"model": "tiny"}, RunConfig()):
     if fork_first and os.fork() == 0:
         time.sleep(600)  # it has what its parent had open
     print("mine", flush=True)
@@ -43,7 +45,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
 def own(run_dir: Path, **config: bool) -> contextlib.AbstractContextManager[OpenRun]:
-    return own_run(run_dir, range(10), None, {"model": "tiny"}, RunConfig(**config))
+    return own_run(run_dir, range(10), Work(10), {"model": "tiny"}, RunConfig(**config))
 
 
 def record(run_dir: Path) -> dict[str, object]:

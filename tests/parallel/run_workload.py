@@ -26,8 +26,11 @@ def suspend_before(name, number):
 
 if __name__ == "__main__":
     out, log, n_items, parallel = sys.argv[1:]
-    set_parallel(json.loads(parallel))
+    blocks = json.loads(parallel)
+    batch_size, durations = blocks.pop("batch_size", None), blocks.pop("durations", None)
+    set_parallel(blocks)
     if (suspend := Path(log) / "suspend_before").exists():
         name, number = suspend.read_text().split()
         suspend_before(name, int(number))
-    Lines(Provider(log), output_dir=out)(range(int(n_items)))
+    runner = Lines(Provider(log), output_dir=out, batch_size=batch_size)
+    runner(range(int(n_items)), durations)

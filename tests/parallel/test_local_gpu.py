@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,52 @@ if __name__ == "__main__":
     )  # fmt: skip
     assert done.stdout == "{'5 5'}\n"
     assert "1 of the 2 GPUs that are visible here are used" in done.stderr
+
+
+def test_workers_share_gpus_in_turn(log, monkeypatch, caplog):
+    class Waits(BaseRunner):
+        """Return the GPU, when all workers are there."""
+
+        @staticmethod
+        def forward(idx, log):
+            device = os.environ["CUDA_VISIBLE_DEVICES"]
+            note(log, "devices", f"{os.getpid()} {device}")
+            while len({*notes(log, "devices")}) < 3:
+                time.sleep(0.01)
+            return device
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    block = {"env": "local_gpu", "n_workers": 3, "workers_per_gpu": 2, "lease_seconds": 1e-6}
+    set_parallel(block)
+    assert set(Waits(Provider(log))(range(12))) == {"4", "6"}
+    devices = sorted(line.split()[1] for line in {*notes(log, "devices")})
+    assert devices == ["4", "4", "6"]
+    assert "3 workers on 2 GPUs, where workers_per_gpu: 2 has room for 4" in caplog.text
+
+
+def test_more_workers_than_share_the_gpus_are_refused(log, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    set_parallel({"env": "local_gpu", "n_workers": 5, "workers_per_gpu": 2})
+    with pytest.raises(ConfigError) as caught:
+        Devices(Provider(log))(range(4))
+    told = "5 workers 1/2 of a GPU (workers_per_gpu), and only 2 GPUs are visible here"
+    assert told in str(caught.value)
+    assert str(caught.value).endswith("n_workers may be 4 at most")
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ("local", "with env: local all workers see the same GPUs"),
+        ("slurm", "with env: slurm one job is one worker, .* a share of a GPU"),
+    ],
+)
+def test_sharing_is_refused_where_nobody_obeys_it(env, words):
+    block = {"env": env, "n_workers": 2, "workers_per_gpu": 2, "options": {"memory": "1GB"}}
+    if env == "local":
+        del block["options"]
+    with pytest.raises(ConfigError, match=words):
+        set_parallel(block)
 
 
 @pytest.mark.parametrize(

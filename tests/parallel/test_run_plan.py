@@ -57,6 +57,7 @@ def test_a_run_that_has_not_begun(log, out):
     assert str(plan).splitlines() == [
         f"run directory: {out}",
         "items: 20, 3 batches of 8",
+        "batches: by count, as the data knows no durations",
         "done: 0",
         "left: 20 in 3 batches",
         "workers: 1",

@@ -1,4 +1,4 @@
-"""Items that hang, crash their process, or do not fit into memory; what workers leave in logs."""
+"""Items that hang or crash their process; what workers leave in logs."""
 
 import ctypes
 import json
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+import psutil
 import pytest
 from drivers import DEADLINE, await_that, is_running
 from workloads import Lines, Provider, Squares, forget, forwards, lines_of, note, notes, tell
@@ -460,40 +460,6 @@ def test_failure_names_the_log(log, out, two_workers):
     assert (out / failure["log"]).exists()
 
 
-# memory
-
-
-class OutOfMemoryError(RuntimeError):
-    """PyTorch's has this name."""
-
-
-@pytest.mark.parametrize("error_class", [MemoryError, OutOfMemoryError])
-def test_out_of_memory_halves_the_batch_and_lets_go_of_it(log, out, error_class):
-    alive = []
-
-    class Big:
-        def __init__(self):
-            alive.append(self)
-
-        def __del__(self):
-            alive.pop()
-
-    class Greedy(Lines):
-        @staticmethod
-        def forward(idx, **env):
-            assert not alive, "the failed batch is still held"
-            if len(idx) > 2:
-                big = Big.__new__(Big)
-                alive.append(None)
-                big.np = np.zeros(10)
-                raise error_class("out of memory")
-            return Lines.forward(idx, **env)
-
-    runner = Greedy(Provider(log), output_dir=out, batch_size=8)
-    assert runner(range(16)) == lines_of(range(16))
-    assert {f["error"] for f in failure_log(out)} == {error_class.__name__}
-
-
 # shards that cannot be closed
 
 
@@ -542,3 +508,22 @@ def test_disk_that_is_full_at_the_close_stops_the_run(log, out, n_workers):
     with pytest.raises(RunStopped, match="close_writers failed.*No space left"):
         runner(range(10))
     assert not (out / "text").exists()
+
+
+# ending workers at once
+
+
+def test_process_of_another_with_a_workers_number_is_left_alone():
+    """The worker was on another host, or its number was given away when it had died."""
+    script = "sleep 300 >/dev/null 2>&1 & echo $!"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    stranger = int(said.stdout)
+    with subprocess.Popen(["sleep", "300"]) as child:
+        try:
+            await_that(lambda: psutil.Process(stranger).ppid() != os.getpid())
+            workers = {str(pid): Worker(None, pid=pid) for pid in (stranger, child.pid, 0)}
+            driver.Driver.kill_workers(SimpleNamespace(workers=workers))
+            assert child.wait(DEADLINE) == -signal.SIGKILL
+            assert is_running(stranger)
+        finally:
+            os.kill(stranger, signal.SIGKILL)

@@ -10,10 +10,12 @@ import os
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
-from espnet3.parallel.base_runner import BaseRunner, concatenate_shard_files
+from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.env_provider import EnvironmentProvider
+from espnet3.parallel.in_order import in_order
 
 
 def note(log, name, value):
@@ -164,10 +166,16 @@ class Lines(BaseRunner):
         ordered = sorted(shard_dirs, key=lambda path: int(path.name.split(".")[1]))
         if ordered != list(shard_dirs):
             raise RuntimeError(f"not in order: {shard_dirs}")
-        concatenate_shard_files(ordered, "text", self.run_dir / "text")
-        concatenate_shard_files(ordered, "ids", self.run_dir / "ids")
+        for name in ("text", "ids"):
+            lines = in_order(ordered, partial(_lines_of_shard, name=name))
+            (self.run_dir / name).write_text("".join(lines), encoding="utf-8")
         note(self.provider.config["log"], "merges", len(shard_dirs))
         return (self.run_dir / "text").read_bytes() + (self.run_dir / "ids").read_bytes()
+
+
+def _lines_of_shard(shard_dir, name):
+    with (shard_dir / name).open(encoding="utf-8") as lines:
+        yield from lines
 
 
 def lines_of(items):

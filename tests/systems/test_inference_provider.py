@@ -159,6 +159,15 @@ def test_device_counts_among_the_visible_gpus(monkeypatch, config, environ, devi
     assert resolve_device(config) == device
 
 
+def test_rank_of_a_launcher_that_has_narrowed_the_gpus_counts_once(monkeypatch):
+    fake_torch(monkeypatch, 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert resolve_device({}) == "cuda:0"
+    with pytest.raises(ConfigError, match="device_index: there is no GPU 2; this process sees 1"):
+        resolve_device({"device_index": 2})
+
+
 @pytest.mark.parametrize(
     ("config", "rank", "message"),
     [

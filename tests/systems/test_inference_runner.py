@@ -392,7 +392,7 @@ def test_id_that_comes_twice_names_both_positions(tmp_path):
 def test_shard_with_other_than_one_record_per_item_is_refused(tmp_path):
     shard = write_shard(tmp_path, "split.1", [{"utt_id": u, "hyp": "a"} for u in "ab"])
     (shard / "done").write_text('{"first": 7, "last": 7}')
-    with pytest.raises(DataError, match=r"2 records for 1 items \(positions 7 to 7\)"):
+    with pytest.raises(DataError, match="2 records for 1 items"):
         merge(tmp_path, shard)
 
 

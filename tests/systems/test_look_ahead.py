@@ -108,7 +108,9 @@ def test_every_test_set_has_its_plan_and_nothing_is_done(conf, run):
     assert outcome.status == 0, outcome.err
     assert files() == before
     clean, other = section(outcome.out, "clean"), section(outcome.out, "other")
-    assert "    items: 3, 2 batches of 2\n    done: 2 in 1 batch\n    left: 1 in 1 batch\n" in clean
+    assert "    items: 3, 2 batches of 2\n    batches: by count, as the run that is there" in clean
+    assert "    done: 2 in 1 batch\n    left: 1 in 1 batch\n" in clean
+    assert "    items: 3, 2 batches of 2\n    batches: by length\n    padding: " in other
     assert "    left: 3 in 2 batches\n    workers: 1\n    time: about " in other
     assert "(180 s of audio" in other or "(3 min of audio" in other
     assert "  workers: in this process, without workers\n" in outcome.out

@@ -162,6 +162,7 @@ class CollectStatsRunner(BaseRunner):
     """
 
     per_item_output: ClassVar[bool] = True
+    _by_count_because: ClassVar[str] = "sums depend on the order in which they are added up"
     dataset_fingerprint: str | None = None
     """What the data set says of its content, if it does; a change of it refuses to resume."""
 

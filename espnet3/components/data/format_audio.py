@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from espnet3.parallel.env_provider import EnvironmentProvider
 from espnet3.parallel.parallel import get_settings
 from espnet3.utils import durable
 from espnet3.utils.ark import ShardArk, import_kaldiio, render_entry
-from espnet3.utils.ark_merge import publish_ark
+from espnet3.utils.ark_merge import entries_of, publish_ark
 from espnet3.utils.artifact_formats import ArtifactFormat
 
 logger = logging.getLogger(__name__)
@@ -228,7 +229,7 @@ class FormatAudioRunner(BaseRunner):
             for left in out.glob(f".{name}.*.tmp"):  # by a process that was killed
                 left.unlink()
         if how["audio_format"] == "flac.ark":
-            publish_ark(shard_dirs, ARKS, out)
+            publish_ark(chain.from_iterable(entries_of(d, ARKS) for d in shard_dirs), ARKS, out)
             counts = publish_counts(shard_dirs, out)
             arks = (f"{ARKS}/{path.name}" for path in (out / ARKS).glob("*.ark"))
             note_published(self.run_dir, out, ["wav.scp", SAMPLES, *arks], counts)

@@ -1,4 +1,4 @@
-"""`env: local_gpu`: which GPUs this process may use, one for each worker."""
+"""`env: local_gpu`: which GPUs this process may use, and which worker has which."""
 
 import logging
 import os
@@ -6,6 +6,7 @@ import re
 import subprocess
 
 from espnet3.errors import ConfigError
+from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.worker.settings import VISIBLE_GPUS
 
 logger = logging.getLogger(__name__)
@@ -14,26 +15,35 @@ ASK = ("nvidia-smi", "-L")
 _DEVICE = re.compile(r"^(?P<slice>\s+)?.*\(UUID: (?P<uuid>[^)]+)\)")
 
 
-def gpus_for(n_workers: int) -> list[str]:
-    """The first `n_workers` of the visible GPUs, as entries of CUDA_VISIBLE_DEVICES.
+def gpus_for(config: ParallelConfig) -> list[str]:
+    """The GPU of each worker, as an entry of CUDA_VISIBLE_DEVICES: the visible ones in turn.
 
     Raises:
-        ConfigError: if there are fewer, saying how many there are and who says so.
+        ConfigError: if there are too few, saying how many there are and who says so.
     """
     devices, source = visible_gpus()
-    if len(devices) < n_workers:
+    n_workers, per_gpu = config.n_workers, config.workers_per_gpu
+    room = len(devices) * per_gpu
+    if room < n_workers:
         n = f"only {len(devices)}" if devices else "no"
         gpus = "GPU is" if len(devices) <= 1 else "GPUs are"
+        share = "a GPU of its own" if per_gpu == 1 else f"1/{per_gpu} of a GPU (workers_per_gpu)"
+        most = f": n_workers may be {room} at most" if devices else ""
         raise ConfigError(
-            f"parallel.n_workers: env: local_gpu gives each of {n_workers} workers a GPU of its "
-            f"own, and {n} {gpus} visible here ({source})"
+            f"parallel.n_workers: env: local_gpu gives each of {n_workers} workers {share}, "
+            f"and {n} {gpus} visible here ({source}){most}"
         )
     if len(devices) > n_workers:
         logger.warning(
             "parallel.n_workers: %d of the %d GPUs that are visible here are used",
             n_workers, len(devices),
         )  # fmt: skip
-    return devices[:n_workers]
+    elif room > n_workers:
+        logger.warning(
+            "parallel.n_workers: %d workers on %d GPUs, where workers_per_gpu: %d has room for %d",
+            n_workers, len(devices), per_gpu, room,
+        )  # fmt: skip
+    return [devices[i % len(devices)] for i in range(n_workers)]
 
 
 def visible_gpus() -> tuple[list[str], str]:

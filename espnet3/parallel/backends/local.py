@@ -51,7 +51,7 @@ def make_cluster(config: ParallelConfig) -> "LocalCluster":
     if config.env == "local_gpu":
         from espnet3.parallel.worker.gpu_nanny import GpuNanny
 
-        defaults |= {"worker_class": GpuNanny, "devices": gpus_for(config.n_workers)}
+        defaults |= {"worker_class": GpuNanny, "devices": gpus_for(config)}
     if config.secure:
         defaults |= {"protocol": "tls://", "security": make_credentials().security()}
     kwargs = dict(options.get("scheduler_kwargs", {}))

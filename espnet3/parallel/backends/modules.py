@@ -3,11 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from espnet3.parallel.config import ParallelConfig
+from types import ModuleType
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,10 +27,10 @@ class Backend:
         found: list[str] = import_module(self.options).option_problems(options)
         return found
 
-    def make_cluster(self, config: "ParallelConfig", logs: Path) -> Any:
-        """Check the options, then start the workers."""
-        import_module(self.options).check(config.options)
-        return import_module(self.cluster).make_cluster(config, logs)
+    def checked(self, options: Mapping[str, Any]) -> ModuleType:
+        """The module that makes the cluster, once the options are found to hold here."""
+        import_module(self.options).check(options)
+        return import_module(self.cluster)
 
 
 _HERE = "espnet3.parallel.backends"

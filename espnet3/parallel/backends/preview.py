@@ -58,7 +58,9 @@ def _local(parallel: ParallelConfig, run: RunConfig) -> Start:
     what = "1 process" if parallel.n_workers == 1 else f"{parallel.n_workers} processes"
     what += " on this machine" + (f" with {given}" if given else "")
     if parallel.env == "local_gpu":
-        what += f"; one GPU each, of {', '.join(gpus.gpus_for(parallel.n_workers))}"
+        devices = ", ".join(dict.fromkeys(gpus.gpus_for(parallel)))
+        n = parallel.workers_per_gpu
+        what += f"; {'one GPU each' if n == 1 else f'up to {n} on a GPU'}, of {devices}"
     return Start(what)
 
 

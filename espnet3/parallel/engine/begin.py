@@ -7,6 +7,7 @@ that is suspended here and taken over must not undo what its successor wrote.
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from espnet3.parallel.engine.manifest import (
     PREVIOUS_CONFIG,
     Manifest,
     code_changed,
+    order_not_taken,
     some_of,
 )
 from espnet3.parallel.engine.marker import take_driver_marker
+from espnet3.parallel.engine.order import AS_GIVEN, Order
+from espnet3.parallel.engine.order_file import write_order
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +33,12 @@ SET_ASIDE = (PREVIOUS, PREVIOUS_CONFIG)
 
 
 def begin(
-    manifest: Manifest, run_dir: Path, identity: Mapping[str, Any], check: Callable[[], None]
-) -> None:
+    manifest: Manifest,
+    run_dir: Path,
+    identity: Mapping[str, Any],
+    check: Callable[[], None],
+    order: Order = AS_GIVEN,
+) -> Manifest:
     """Let the directory begin a run, another one if there is one.
 
     Nothing is moved: ledgers and shards of another run do not count, and what was published stays
@@ -42,6 +50,10 @@ def begin(
         run_dir: the run directory.
         identity: what decides its results.
         check: raises OwnershipLost if another driver has the lock by now.
+        order: of its items, once and for all.
+
+    Returns:
+        The manifest as it was written: it names the order.
     """
     check()
     take_driver_marker(run_dir)  # whoever died, it was not this run's item
@@ -54,7 +66,10 @@ def begin(
             os.replace(config, run_dir / PREVIOUS_CONFIG)
         os.replace(old, run_dir / PREVIOUS) if keep else old.unlink()
         logger.info("%s: starting over; the old run is kept until this one is complete", run_dir)
+    kept = write_order(run_dir, manifest.run_id, order, check)
+    manifest = replace(manifest, order=kept)
     manifest.write(run_dir, identity, check)
+    return manifest
 
 
 def go_on(
@@ -65,6 +80,7 @@ def go_on(
     code: Mapping[str, str] | None,
     accept_changes: bool,
     check: Callable[[], None],
+    any_order: bool,
 ) -> Manifest:
     """Make sure that the run there is the one that is asked for; give its manifest as it is now.
 
@@ -80,7 +96,7 @@ def go_on(
     def coverage() -> Coverage:
         return read_coverage(run_dir, manifest.run_id)
 
-    for line in compare(manifest, run_dir, items, known, code, accept_changes, coverage):
+    for line in compare(manifest, run_dir, items, known, code, accept_changes, coverage, any_order):
         logger.warning("%s", line)
     if len(known) < len(identity) and not coverage().accepted:
         known = dict(identity)  # later they may well be what the run itself writes
@@ -99,6 +115,7 @@ def compare(
     code: Mapping[str, str] | None,
     accept_changes: bool,
     coverage: Callable[[], Coverage],
+    any_order: bool,
 ) -> list[str]:
     """What a start warns of that goes on with the run there.
 
@@ -107,11 +124,14 @@ def compare(
     Args:
         known: `manifest.known_part` of the identity.
         coverage: reads what is done; it is asked only if code was edited.
+        any_order: as of `Work`.
 
     Raises:
         IdentityChanged: as `go_on` says.
     """
     manifest.check_items(items, run_dir)
+    if manifest.order is not None and not any_order:
+        raise order_not_taken(run_dir)
     edited = manifest.edited(code)
     if accept_changes:
         lines = [f"accepted: {line}" for line in manifest.changes(known, run_dir)]

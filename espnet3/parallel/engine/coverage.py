@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from espnet3.errors import LedgerError
+from espnet3.parallel.engine.order import AS_GIVEN, Order
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
 
@@ -20,6 +21,7 @@ class Shard:
         last: last position (inclusive).
         forward_seconds: time spent in `forward`, summed over the shard's units.
         longest: seconds of the longest of these; 0 where an older version did not say.
+        split: (first, stop) of units in it that were done in parts, as memory was short.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Shard:
     last: int
     forward_seconds: float = 0.0
     longest: float = 0.0
+    split: tuple[tuple[int, int], ...] = ()
 
     @property
     def stop(self) -> int:
@@ -35,7 +38,7 @@ class Shard:
 
 
 def shard_entries(shard: Shard, plan: Plan) -> list[dict[str, Any]]:
-    """What the ledger says when a shard is accepted; also if it was not done in whole units."""
+    """What the ledger says when a shard is accepted; also what was not done in whole units."""
     entry = {
         "kind": "shard",
         "dir": shard.name,
@@ -44,9 +47,10 @@ def shard_entries(shard: Shard, plan: Plan) -> list[dict[str, Any]]:
         "seconds": round(shard.forward_seconds, 6),
         "longest": round(shard.longest, 6),
     }
-    if plan.on_grid(shard.first, shard.stop):
-        return [entry]
-    return [entry, {"kind": "split", "first": shard.first, "last": shard.last}]
+    split = shard.split
+    if not plan.on_grid(shard.first, shard.stop):
+        split = ((shard.first, shard.stop),)
+    return [entry, *({"kind": "split", "first": first, "last": stop - 1} for first, stop in split)]
 
 
 @dataclass
@@ -74,9 +78,9 @@ class Coverage:
     cleaned: tuple[str, ...] | None = None
     _failed_at: PositionSet = field(default_factory=PositionSet)
 
-    def name_of(self, position: int) -> str:
-        """What a failed position is called; ``#position`` where nobody knows a name."""
-        return str(self.failed.get(position, {}).get("utterance", f"#{position}"))
+    def name_of(self, place: int, order: Order = AS_GIVEN) -> str:
+        """What a failed item is called; ``#position`` where nobody knows a name."""
+        return str(self.failed.get(place, {}).get("utterance", f"#{order.position(place)}"))
 
     def apply(self, entry: Mapping[str, Any]) -> None:
         """Take one ledger entry over.

@@ -5,6 +5,7 @@ Measured by simulation (makespan over the ideal): 1.00-1.05 for 200 to 100 k ite
 1.06-17. Taking work back from busy workers would add nothing to that, so it is not done.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,12 +41,6 @@ class Lease:
     stop: int
     seconds: float
     alone: bool = False
-
-    @property
-    def told(self) -> str:
-        """Its positions in words."""
-        last = self.stop - 1
-        return f"position {last}" if self.first == last else f"positions {self.first}-{last}"
 
 
 class Dealer:
@@ -91,19 +86,28 @@ class Dealer:
         return len(self._free) + sum(stop - first for first, stop in (*self._heads, *self._alone))
 
     @property
+    def n_units_left(self) -> int:
+        """Units neither dealt nor out with a worker."""
+        free = (*self._free, *self._heads)
+        return sum(self._plan.count(*each) for each in free) + len(self._alone)
+
+    @property
     def out(self) -> list[Lease]:
         """Leases that workers hold now."""
         return list(self._out.values())
 
-    def deal(self, elapsed: float, seconds_per_position: float = 0.0) -> Lease | None:
+    def deal(
+        self, elapsed: float, seconds_per_position: float = 0.0, *, alone_too: bool = True
+    ) -> Lease | None:
         """The next lease, or None if nothing is left to hand out.
 
         Args:
             elapsed: seconds since dealing began.
             seconds_per_position: what a position took so far on average; 0 if unknown.
+            alone_too: whether units that are to be done alone may be dealt.
         """
         alone = False
-        if self._alone:
+        if self._alone and alone_too:
             (first, stop), alone = self._alone.popleft(), True
         elif self._heads:
             first, stop = self._heads.popleft()
@@ -186,13 +190,19 @@ class Dealer:
     def _unit_bounds(self) -> "tuple[np.ndarray, np.ndarray]":
         import numpy as np
 
-        size = self._plan.unit_size
-        firsts = [
-            np.concatenate([[first], np.arange((first // size + 1) * size, stop, size)])
-            for first, stop in self._free
-        ]
+        firsts = [self._unit_firsts(first, stop) for first, stop in self._free]
         stops = [
             np.append(begin[1:], stop) for begin, (_, stop) in zip(firsts, self._free, strict=True)
         ]
         empty = [np.empty(0, dtype=np.int64)]
         return np.concatenate(firsts or empty), np.concatenate(stops or empty)
+
+    def _unit_firsts(self, first: int, stop: int) -> "np.ndarray":
+        import numpy as np
+
+        size, bounds = self._plan.unit_size, self._plan.bounds
+        if bounds is None:
+            inside = np.arange((first // size + 1) * size, stop, size)
+        else:
+            inside = np.array(bounds[bisect_right(bounds, first) : bisect_left(bounds, stop)])
+        return np.concatenate([[first], inside]).astype(np.int64)

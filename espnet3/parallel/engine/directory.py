@@ -18,8 +18,11 @@ from espnet3.parallel.engine.ledger import Ledger, read_coverage
 from espnet3.parallel.engine.lock import OwnerLock
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.marker import take_driver_marker
+from espnet3.parallel.engine.order import Order
+from espnet3.parallel.engine.order_file import read_order, remove_other_orders
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.visible import still_missing
+from espnet3.parallel.engine.work import Work
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +34,10 @@ class OpenRun:
     run_dir: Path
     manifest: Manifest
     ledger: Ledger
+    order: Order
+    plan: Plan
     in_flight: int | None = None
-    """The position that a former driver had in hand when it died, if it worked in process."""
+    """The place that a former driver had in hand when it died, if it worked in process."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def read_summary(run_dir: str | Path) -> RunSummary:
 def own_run(
     run_dir: Path,
     items: Sequence[Any],
-    batch_size: int | None,
+    work: Work,
     identity: Mapping[str, Any],
     config: RunConfig,
     *,
@@ -106,21 +111,32 @@ def own_run(
         with explained(run_dir):
             manifest = Manifest.read(run_dir) if resume else None
             if manifest is None:
-                manifest = Manifest.new(items, batch_size, identity, code)
-                begin(manifest, run_dir, identity, lock.check)
+                order = work.new_order()
+                manifest = Manifest.new(items, work.batch_size, identity, code)
+                manifest = begin(manifest, run_dir, identity, lock.check, order)
             else:
+                order = read_order(run_dir, manifest)
                 manifest = go_on(
-                    manifest, run_dir, items, identity, code, config.accept_changes, lock.check
+                    manifest,
+                    run_dir,
+                    items,
+                    identity,
+                    code,
+                    config.accept_changes,
+                    lock.check,
+                    work.any_order,
                 )
+            plan = work.plan(order)
             ledger = Ledger.open_next_epoch(run_dir, manifest.run_id, lock.owner, lock.check)
         try:
             with explained(run_dir):
                 (run_dir / "logs").mkdir(exist_ok=True)
-                _take_offers(run_dir, manifest, ledger, Plan(len(items), batch_size))
+                _take_offers(run_dir, manifest, ledger, plan)
                 _drop_missing(run_dir, manifest.run_id, ledger)
                 _retry_failed(run_dir, ledger, config.max_kills)
                 ledger.check_owner()  # the markers there may be a newer owner's by now
-                owned = OpenRun(run_dir, manifest, ledger, take_driver_marker(run_dir))
+                in_flight = take_driver_marker(run_dir)
+                owned = OpenRun(run_dir, manifest, ledger, order, plan, in_flight)
             yield owned
         finally:
             ledger.close()
@@ -145,6 +161,7 @@ def _remove_rubbish(run: OpenRun) -> None:
         logger.info("removed %d shard directories that do not count any more", removed)
     for name in SET_ASIDE:
         (run.run_dir / name).unlink(missing_ok=True)
+    remove_other_orders(run.run_dir, run.manifest.run_id)
     for half_written in run.run_dir.glob(".*.tmp"):  # by a process that was killed
         half_written.unlink(missing_ok=True)
 

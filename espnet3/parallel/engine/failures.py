@@ -11,6 +11,7 @@ from typing import Any
 from espnet3.errors import RunFailed
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.disk import explained
+from espnet3.parallel.engine.order import AS_GIVEN, Order
 from espnet3.parallel.engine.report import HUNG, KILLED, UnitFailure
 from espnet3.parallel.wording import first_line, printable, unless_resuming
 
@@ -24,17 +25,20 @@ LOGS = 3  # workers' logs that are named
 class FailureLog:
     """`failures.jsonl`: one line per failed attempt, appended by the owner."""
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, order: Order = AS_GIVEN) -> None:
         self.path = run_dir / "failures.jsonl"
+        self._order = order
         self._attempts: Counter[int] = Counter()
 
     def append(self, failure: UnitFailure, worker: str, epoch: int) -> None:
         """Add one failed unit."""
         self._attempts[failure.first] += 1
+        positions = self._order.positions(failure.first, failure.stop)
         record = {
             "utterance": failure.utterance,
-            "position": failure.first,
-            "last": failure.stop - 1,
+            "position": positions[0],
+            "last": positions[-1],
+            "positions": list(positions) if self._order and len(positions) > 1 else None,
             "step": failure.step or None,
             "error": failure.error,
             "message": failure.message,
@@ -53,7 +57,7 @@ class FailureLog:
 
 
 def ledger_entry(failure: UnitFailure, position: int) -> dict[str, Any]:
-    """The ledger's line for one position that failed."""
+    """The ledger's line for one place that failed."""
     return {
         "kind": "failed",
         "position": position,
@@ -67,7 +71,7 @@ def ledger_entry(failure: UnitFailure, position: int) -> dict[str, Any]:
 
 def run_failed(
     run_dir: Path,
-    failed: dict[int, Any],
+    failed: Sequence[Mapping[str, Any]],
     n_done: int,
     n_goal: int,
     why: str | None,
@@ -77,13 +81,13 @@ def run_failed(
 
     Args:
         run_dir: the run.
-        failed: position -> ledger entry.
+        failed: the ledger's entries, with positions for places.
         n_done: positions with committed results.
         n_goal: positions that were to be done.
         why: why the run ended early, or None if everything else was done.
         config: what was set.
     """
-    entries = [failed[p] for p in sorted(failed)]
+    entries = sorted(failed, key=lambda entry: int(entry["position"]))
     kinds = Counter(entry["error"] for entry in entries)
     lines = [
         f"{len(entries)} of {n_goal} items failed ({_counts(kinds)}); {n_done} are done and kept "
@@ -103,7 +107,7 @@ def run_failed(
 
 def _where_to_look(run_dir: Path, entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Tracebacks; and the logs of the workers, first of all of those that had no time for one."""
-    silent = [e for e in entries if e["error"] in (KILLED, HUNG)]
+    silent = [e for e in entries if e["error"] in (KILLED, HUNG) and not e["step"]]
     logs = sorted({e["log"] for e in silent or entries if e.get("log")})
     text = []
     if len(silent) < len(entries):

@@ -1,5 +1,6 @@
 """How many seconds of audio lie in which positions, where the data knows that."""
 
+from array import array
 from collections.abc import Iterable, Sequence
 
 
@@ -22,6 +23,11 @@ class Lengths:
     def of(self, first: int, stop: int) -> float:
         """The seconds of positions [first, stop)."""
         return float(self.cumulated[stop] - self.cumulated[first])
+
+    def each(self, first: int, stop: int) -> "array[float]":
+        """The seconds of each of these positions, as 4-byte floats."""
+        cumulated = self.cumulated[first : stop + 1]
+        return array("f", cumulated[1:] - cumulated[:-1])
 
     def total(self, ranges: Iterable[tuple[int, int]]) -> float:
         """The seconds of all positions of some ranges."""

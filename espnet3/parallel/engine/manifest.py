@@ -42,6 +42,8 @@ class Manifest:
         created: local time.
         command: command line of the process that began the run.
         code: per-module hashes of the user's code; None if they were not known.
+        order: what tells whether the kept order is this run's (see `order_file`); None where the
+            items are done in the order in which they were given.
     """
 
     version: int
@@ -54,6 +56,7 @@ class Manifest:
     created: str
     command: str
     code: dict[str, str] | None = None
+    order: dict[str, Any] | None = None
 
     @classmethod
     def new(
@@ -218,6 +221,15 @@ def code_changed(run_dir: Path, edited: Sequence[str]) -> IdentityChanged:
         f"{run_dir} is finished, and its code was edited since: {some_of(edited)}. What is there "
         f"was made by the old code. Start over (`run: {{resume: false}}`), use {_ELSEWHERE}, or "
         "keep what is there (`run: {accept_changes: true}`)."
+    )
+
+
+def order_not_taken(run_dir: Path) -> IdentityChanged:
+    """What refuses a runner that would publish a run in the order in which its items were done."""
+    return IdentityChanged(
+        f"{run_dir} was begun with batches by length, and the runner has a hook or a merge by now "
+        "that does not put records back in the order of the items. Let it do so and say "
+        f"`per_item_output = True`, start over (`run: {{resume: false}}`), or use {_ELSEWHERE}."
     )
 
 

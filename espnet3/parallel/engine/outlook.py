@@ -13,9 +13,12 @@ from espnet3.parallel.engine.coverage import Coverage, shard_entries
 from espnet3.parallel.engine.inherited import offers, to_retry
 from espnet3.parallel.engine.ledger import read_coverage
 from espnet3.parallel.engine.manifest import Manifest
+from espnet3.parallel.engine.order import Order
+from espnet3.parallel.engine.order_file import read_order
 from espnet3.parallel.engine.owner import describe_process, is_dead, read_owner, who
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
+from espnet3.parallel.engine.work import Work
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,12 @@ class Outlook:
     """How a run stands, as its next start would see it.
 
     Attributes:
-        left: what that start would do: positions neither done nor failed for good.
-        done: positions with committed results.
-        retried: positions that failed before and are among `left`.
-        quarantined: position -> name, of those that killed too many workers to be tried again.
+        plan: the units of that start.
+        order: of the run, or of the one that would begin.
+        left: what that start would do: places neither done nor failed for good.
+        done: places with committed results.
+        retried: places that failed before and are among `left`.
+        quarantined: place -> name, of those that killed too many workers to be tried again.
         forward_seconds: seconds in `forward` for `done`.
         finished: all is done and merged; the next start merges again.
         starts_over: there is a run, and it would be set aside.
@@ -35,6 +40,8 @@ class Outlook:
         owner: the driver that has the run now, in words; "" if none has.
     """
 
+    plan: Plan
+    order: Order
     left: PositionSet
     done: PositionSet = field(default_factory=PositionSet)
     retried: tuple[int, ...] = ()
@@ -50,7 +57,7 @@ class Outlook:
 def look_ahead(
     run_dir: Path,
     items: Sequence[Any],
-    plan: Plan,
+    work: Work,
     identity: Mapping[str, Any],
     code: Mapping[str, str] | None,
     config: RunConfig,
@@ -58,33 +65,43 @@ def look_ahead(
     resume: bool = True,
 ) -> Outlook:
     """Look at a run directory as `own_run` would, which need not be there."""
-    everything = PositionSet([(0, plan.goal)])
     owner = _owner(run_dir)
+
+    def anew(**more: Any) -> Outlook:
+        order = work.new_order()
+        plan = work.plan(order)
+        return Outlook(plan, order, PositionSet([(0, plan.goal)]), owner=owner, **more)
+
     if not resume:
         there = (run_dir / "manifest.json").exists()
-        return Outlook(everything, starts_over=there, owner=owner)
+        return anew(starts_over=there)
     try:
         manifest = Manifest.read(run_dir)
         if manifest is None:
-            return Outlook(everything, owner=owner)
-        coverage = read_coverage(run_dir, manifest.run_id)
+            return anew()
+        coverage, order = read_coverage(run_dir, manifest.run_id), read_order(run_dir, manifest)
     except LedgerError as error:
-        return Outlook(everything, refusal=str(error), owner=owner)
+        return anew(refusal=str(error))
     finished = coverage.sealed and not coverage.failed
     known, accept = manifest.known_part(identity), config.accept_changes
     try:
-        remarks = compare(manifest, run_dir, items, known, code, accept, lambda: coverage)
+        remarks = compare(
+            manifest, run_dir, items, known, code, accept, lambda: coverage, work.any_order
+        )
     except IdentityChanged as error:
-        return Outlook(everything, refusal=str(error), owner=owner)
+        return anew(refusal=str(error))
+    plan = work.plan(order)
     _apply_what_a_start_does(run_dir, manifest, coverage, plan)
     failed, again = dict(coverage.failed), to_retry(coverage, config.max_kills)
     bad = failed.keys() - again
     coverage.apply({"kind": "retry", "positions": again})
     return Outlook(
+        plan=plan,
+        order=order,
         left=PositionSet(coverage.remaining(plan.goal)),
         done=coverage.accepted,
         retried=tuple(again),
-        quarantined={p: coverage.name_of(p) for p in sorted(bad)},
+        quarantined={p: coverage.name_of(p, order) for p in sorted(bad)},
         forward_seconds=coverage.forward_seconds,
         finished=finished and len(coverage.accepted) == plan.n_positions,
         remarks=tuple(remarks),

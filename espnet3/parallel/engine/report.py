@@ -56,6 +56,27 @@ class UnitFailure:
 
 
 @dataclass(frozen=True)
+class OutOfMemory:
+    """A unit, or a part of one, that did not fit into memory and was done in parts.
+
+    Attributes:
+        n_items: that did not fit.
+        cost: of these: items times the seconds of the longest, or `n_items`.
+        n_fits: items of the largest part that did fit.
+        fits: the highest cost of a part that did.
+        are_seconds: costs are seconds of padded audio.
+        device: that ran out of memory, in words; "" if unknown.
+    """
+
+    n_items: int
+    cost: float
+    n_fits: int
+    fits: float
+    are_seconds: bool
+    device: str = ""
+
+
+@dataclass(frozen=True)
 class LeaseReport:
     """The outcome of one lease; every position of the lease is in exactly one part of it.
 
@@ -68,8 +89,12 @@ class LeaseReport:
         unclosed: positions whose shard could not be closed, to be dealt again in halves.
         failure: the unit that failed, or None.
         fatal: a failure that other items would meet as well (a full disk): the run stops.
+        poisoned: the unit in which a CUDA error made the worker's process useless, to be dealt
+            again alone.
+        cuda_error: after which the worker's process cannot go on; "" if there was none.
+        memory: what the worker learned about how much fits into memory.
         worker: the worker's name.
-        leaving: the worker was told to end and takes no more leases.
+        leaving: the worker ends, as it was told to or cannot go on, and takes no more leases.
     """
 
     lease: int
@@ -80,6 +105,9 @@ class LeaseReport:
     unclosed: tuple[int, int] | None = None
     failure: UnitFailure | None = None
     fatal: UnitFailure | None = None
+    poisoned: UnitFailure | None = None
+    cuda_error: str = ""
+    memory: OutOfMemory | None = None
     worker: str = ""
     leaving: bool = False
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from espnet3.parallel.engine.events import NOWHERE, EventLog
 from espnet3.parallel.engine.lease_events import dealt, lost, reported
 from espnet3.parallel.engine.ledger import Ledger
 from espnet3.parallel.engine.lengths import Lengths
+from espnet3.parallel.engine.memory_advice import MemoryAdvice
+from espnet3.parallel.engine.order import AS_GIVEN, Order
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.positions import PositionSet
 from espnet3.parallel.engine.report import LeaseReport
@@ -30,7 +33,8 @@ class Run:
     """The state machine of a run. One thread, the driver's, calls it; time comes from `clock`.
 
     Executors ask `deal` for a worker, hand its outcome to `report`, and tell of deaths with
-    `lost`, until `over`. Then `raise_if_failed` says whether a merge may follow.
+    `lost`, until `over`. Then `raise_if_failed` says whether a merge may follow. All positions
+    here are places in the run's order; `name_of` is asked for those, `durations` are given by them.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Run:
         name_of: Callable[[int], str] = "#{}".format,
         clock: Callable[[], float] = time.monotonic,
         events: EventLog = NOWHERE,
+        order: Order = AS_GIVEN,
     ) -> None:
         self.run_dir = run_dir
         self.run_id = run_id
@@ -54,6 +59,7 @@ class Run:
         self.naming = ShardNaming(plan.n_positions, ledger.epoch)
         self.n_workers = workers
         self.events = events
+        self.order = order
         self._ledger = ledger
         self._clock = clock
         self.name_of = name_of
@@ -70,7 +76,10 @@ class Run:
             workers=workers,
             lengths=self._lengths,
         )
-        self._troubles = Troubles(run_dir, plan, config, ledger, self._dealer, name_of, events)
+        self._troubles = Troubles(
+            run_dir, plan, config, ledger, self._dealer, name_of, events, order
+        )
+        self._memory = MemoryAdvice(events)
 
     @property
     def coverage(self) -> Coverage:
@@ -95,7 +104,7 @@ class Run:
     @property
     def n_workers_needed(self) -> int:
         """How many can be busy at once: those that are, and one for each unit that is left."""
-        left = 0 if self.stopping else -(-self._dealer.n_left // self.plan.unit_size)
+        left = 0 if self.stopping else self._dealer.n_units_left
         return len(self._dealer.out) + left
 
     @property
@@ -103,10 +112,12 @@ class Run:
         """Positions that are neither done nor failed, those in flight included."""
         return self._dealer.n_left + sum(lease.stop - lease.first for lease in self._dealer.out)
 
-    def deal(self, worker: str = "") -> Lease | None:
+    def deal(self, worker: str = "", *, suspects: bool = True) -> Lease | None:
         """The next lease, or None if there is none now (another may come back while not `over`).
 
-        `worker` is who will have it, for the event log.
+        Args:
+            worker: who will have it, for the event log.
+            suspects: whether it may be what is to be done alone.
         """
         if self.stopping:
             return None
@@ -115,7 +126,9 @@ class Run:
             self.tally.begin(self._began, self._n_done(), self.audio_left)
             self._say_how_far()
         now = self._clock()
-        lease = self._dealer.deal(now - self._began, self.tally.seconds_per_position)
+        lease = self._dealer.deal(
+            now - self._began, self.tally.seconds_per_position, alone_too=suspects
+        )
         if lease is not None:
             self.tally.pace.dealt(lease.number, now)
             dealt(self.events, lease, worker)
@@ -131,31 +144,44 @@ class Run:
         except KeyError:
             logger.warning("late report from %s ignored (%s)", report.worker, report.shard)
             return
-        if report.failure or report.fatal:  # a newer owner may be why
+        if report.failure or report.fatal or report.poisoned:  # a newer owner may be why
             self._ledger.check_owner()
         self._count(lease, report.shard)
         if report.shard:
             self._accept(report.shard)
-        if report.redo:
+        if report.redo and report.redo[0] < report.redo[1]:
             self._dealer.give_back(*report.redo)
         if report.suspect:
             self._dealer.give_back_alone(*report.suspect)
         if report.unclosed:
             self._halve(*report.unclosed)
+        if report.memory:
+            self._memory.heard(report.memory, report.worker)
         if report.failure:
             self._troubles.failed(report.failure, report.worker)
+        if report.poisoned:
+            self._troubles.poisoned(report.poisoned, report.worker)
         if report.fatal:
             self._troubles.fatal(report.fatal, report.worker)
         self._return_rest(lease, report.next)
         reported(self.events, lease, report, self._lengths)
         self._say_how_far()
 
+    def told(self, lease: Lease) -> str:
+        """The items of a lease in words."""
+        positions = self.order.positions(lease.first, lease.stop)
+        if len(positions) == 1:
+            return f"position {positions[0]}"
+        if self.order:  # they are no neighbours
+            return f"{len(positions)} items, the first at position {positions[0]},"
+        return f"positions {positions[0]}-{positions[-1]}"
+
     def lost(self, lease: Lease, in_flight: int | None, death: Death = UNKNOWN) -> None:
         """The worker that held `lease` is gone.
 
         Args:
             lease: its lease.
-            in_flight: the position it had begun last, or None if it had begun none.
+            in_flight: the place it had begun last, or None if it had begun none.
             death: what is known of its end.
         """
         try:
@@ -189,11 +215,21 @@ class Run:
         if position not in ranges:
             return
         stop = self.plan.unit_stop(position, ranges.range_at(position)[1])
+        if self._was_taken_apart(position):
+            stop = position + 1
         self._dealer.take_out(position, stop)
         logger.warning(
             "the last start died in %s; it is done alone", printable(self.name_of(position))
         )
         self._troubles.killed(position, stop, "it was the driver itself")
+
+    def _was_taken_apart(self, position: int) -> bool:
+        """Whether a batch with that position has killed so many that its items were dealt alone."""
+        return any(
+            first <= position < stop and n >= self.config.max_kills
+            for (first, stop), n in self.coverage.kills.items()
+            if stop - first > 1
+        )
 
     def lost_idle(self, death: Death) -> None:
         """A worker is gone that had begun no unit: nobody is to blame, but it may not go on.
@@ -203,6 +239,12 @@ class Run:
         if not death.told_to_end:
             logger.warning("%s", death.told(self.run_dir))
         self._count_idle_death(death)
+
+    def seconds_of(self, lease: Lease) -> "array[float] | None":
+        """Seconds of audio of each position of a lease; None if unknown, or if units are items."""
+        if self._lengths is None or self.plan.batch_size is None:
+            return None
+        return self._lengths.each(lease.first, lease.stop)
 
     @property
     def audio(self) -> float:

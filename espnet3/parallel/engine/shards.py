@@ -81,6 +81,8 @@ def commit(
         "forward_seconds": shard.forward_seconds,
         "longest": shard.longest,
     }
+    if shard.split:
+        record["split"] = shard.split
     if units is not None:
         record["units"] = units
     durable.replace(directory / "done", json.dumps(record).encode() + b"\n")
@@ -102,6 +104,7 @@ def read_done(directory: Path, run_id: str) -> Shard | None:
             record["last"],
             float(record["forward_seconds"]),
             float(record.get("longest", 0.0)),
+            tuple((int(first), int(stop)) for first, stop in record.get("split", ())),
         )
         durable.fsync_path(directory)
         durable.fsync_path(directory.parent)

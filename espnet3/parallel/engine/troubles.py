@@ -13,6 +13,7 @@ from espnet3.parallel.engine import failures
 from espnet3.parallel.engine.dealer import Dealer
 from espnet3.parallel.engine.events import DRAINING, EventLog
 from espnet3.parallel.engine.ledger import Ledger
+from espnet3.parallel.engine.order import AS_GIVEN, Order
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.engine.report import HUNG, KILLED, UnitFailure
 from espnet3.parallel.wording import first_line, printable, unless_resuming
@@ -32,8 +33,9 @@ class Troubles:
         config: how many failures of which kind are borne.
         ledger: every decision is written there first.
         dealer: what is to be done again goes back there.
-        name_of: how the item at a position is called.
+        name_of: how the item at a place is called.
         events: is told when it stops.
+        order: which position a place is; people are told positions.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Troubles:
         dealer: Dealer,
         name_of: Callable[[int], str],
         events: EventLog,
+        order: Order = AS_GIVEN,
     ) -> None:
         self.stop_reason: str | None = None
         self._events = events
@@ -55,7 +58,8 @@ class Troubles:
         self._ledger = ledger
         self._dealer = dealer
         self._name_of = name_of
-        self._log = failures.FailureLog(run_dir)
+        self._order = order
+        self._log = failures.FailureLog(run_dir, order)
         self._fatal: UnitFailure | None = None
         failed = [e for p, e in ledger.coverage.failed.items() if p < plan.goal]
         self.n_failed = len(failed)
@@ -95,7 +99,7 @@ class Troubles:
         logger.error(
             "%s (position %d) failed%s: %s: %s",
             printable(failure.utterance),
-            first,
+            self._order.position(first),
             f" in {failure.step}" if failure.step else "",
             failure.error,
             first_line(failure.message),
@@ -114,6 +118,7 @@ class Troubles:
         if failure.utterance == f"#{failure.first}":
             with suppress(Exception):  # the user's code, for no more than a message
                 return replace(failure, utterance=self._name_of(failure.first))
+            return replace(failure, utterance=f"#{self._order.position(failure.first)}")
         return failure
 
     def killed(self, first: int, stop: int, how: str, worker: str = "", log: str = "") -> None:
@@ -129,6 +134,33 @@ class Troubles:
             worker: its name.
             log: its log file.
         """
+        if kills := self._is_given_up(first, stop):
+            died = "1 worker" if kills == 1 else f"{kills} workers"
+            last = f" ({'' if kills == 1 else 'the last one '}{how})" if how else ""
+            what = f"{died} died in this item{last}"
+            self.failed(self._without_exception(first, stop, KILLED, what, log), worker)
+
+    def poisoned(self, failure: UnitFailure, worker: str) -> None:
+        """A CUDA error in a unit made its worker's process useless, which counts as its death.
+
+        Whatever the process had done after it would have failed as well.
+        """
+        failure = self._named(failure)
+        first, stop, error = failure.first, failure.stop, f"{failure.error}: {failure.message}"
+        if kills := self._is_given_up(first, stop):
+            lost = f"{kills} processes" if kills > 1 else "a process"
+            what = f"{lost} lost the GPU in this item; {error}"
+            self.failed(replace(failure, error=KILLED, message=what), worker)
+            return
+        self._log.append(failure, worker, self._ledger.epoch)
+        logger.warning(
+            "worker %s cannot use its GPU any more after %s in %s, so its process ends; that is "
+            "done again alone, in another one",
+            worker, first_line(error), printable(failure.utterance),
+        )  # fmt: skip
+
+    def _is_given_up(self, first: int, stop: int) -> int:
+        """Count a death in a unit, and deal it again if that may be; otherwise, how many it was."""
         self._ledger.append({"kind": "killed", "first": first, "last": stop - 1})
         kills = self._ledger.coverage.kills[first, stop]
         if kills < self._config.max_kills:
@@ -138,10 +170,8 @@ class Troubles:
             for position in range(first, stop):
                 self._dealer.give_back_alone(position, position + 1)
         else:
-            died = "1 worker" if kills == 1 else f"{kills} workers"
-            last = f" ({'' if kills == 1 else 'the last one '}{how})" if how else ""
-            what = f"{died} died in this item{last}"
-            self.failed(self._without_exception(first, stop, KILLED, what, log), worker)
+            return kills
+        return 0
 
     def hung(self, first: int, stop: int, worker: str, log: str, stack: str) -> None:
         """A worker was ended because the unit [first, stop) took longer than `unit_timeout`.
@@ -178,7 +208,11 @@ class Troubles:
             RunStopped: the run could not go on, or is not complete.
         """
         goal = self._plan.goal
-        failed = {p: e for p, e in self._ledger.coverage.failed.items() if p < goal}
+        failed = [
+            {**entry, "position": self._order.position(place)}
+            for place, entry in self._ledger.coverage.failed.items()
+            if place < goal
+        ]
         done = goal - n_left - self.n_failed
         once_more = f"again{unless_resuming(self._config.resume)}"
         if self._fatal:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
 from espnet3.errors import RunStopped
 from espnet3.parallel.backends.watch import Watch
+from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.events import WAITING
 from espnet3.parallel.engine.marker import read_in_flight, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
@@ -30,6 +33,7 @@ from espnet3.parallel.executors.hub import (
 )
 from espnet3.parallel.executors.lookout import Lookout
 from espnet3.parallel.executors.roll import Roll
+from espnet3.parallel.executors.suspects import BLAMED, Suspects
 from espnet3.parallel.executors.worker_state import Worker
 from espnet3.parallel.parallel import in_session
 from espnet3.parallel.signals import Interruption
@@ -70,6 +74,7 @@ class Driver:
     lookout: Lookout = field(init=False)
     headcount: Headcount | None = None
     roll: Roll = field(init=False)
+    suspects: Suspects = field(default_factory=Suspects)
     env_built: bool = False
     env_failure: messages.EnvFailed | None = None
 
@@ -120,7 +125,7 @@ class Driver:
                 self._learn_how_it_ended(event)
             case Ended(address, key):
                 worker = self.workers.get(address)
-                if worker is not None and worker.task.key == key and not worker.useless:
+                if worker is not None and not worker.useless and worker.task.key == key:
                     self._give_up(worker, f"worker {worker.name}: {worker.how_its_task_ended()}")
             case Asked(address):
                 self._listen(event, self.workers.get(address))
@@ -133,6 +138,10 @@ class Driver:
         if address in self.workers:
             return
         process = self.roll.up(joined)
+        if why := self.suspects.given_up.get(name):
+            self.workers[address] = Worker(None, name, process, useless=why)
+            self.roll.useless(self.workers[address], why)
+            return
         task = self.client.submit(
             serve,
             self.job.token,
@@ -147,14 +156,14 @@ class Driver:
         self.workers[address] = Worker(task, name, process, log=log_name(name), doing=doing)
 
     def _listen(self, asked: Asked, worker: Worker | None) -> None:
-        if worker is None:  # it was taken for dead; what it did is dealt again
+        if worker is None or worker.useless:  # what it did is dealt again
             self.hub.reply(asked, None)
             return
         worker.waiting = asked
         match messages.load_message(asked.message):
             case messages.Hello(name, marker, pid, log) as hello:
                 worker.name, worker.marker, worker.pid, worker.log = name, marker, pid, log
-                worker.doing = ""
+                worker.doing, worker.device = "", hello.device
                 self.roll.has_env(worker, hello)
                 if not self.env_built:
                     self.env_built = True
@@ -163,7 +172,7 @@ class Driver:
                 self.hub.reply(asked, None)
                 self.env_failure = self.env_failure or failure
                 what = "" if failure.is_stop else f"{self.job.provider} could not build its env in "
-                self._give_up(worker, f"{what}worker {failure.name}: {failure.error}")
+                self._give_up(worker, f"{what}{failure.where}: {failure.error}")
             case LeaseReport() as report:
                 worker.lease = None
                 self.run.report(report)
@@ -171,7 +180,10 @@ class Driver:
                     self.hub.reply(asked, None)
                     remove_marker(worker.marker)
                     del self.workers[asked.worker]
-                    self.roll.left(worker)
+                    self.roll.left(worker, report.cuda_error)
+                if why := self.suspects.hear(worker.name, worker.device, report):
+                    logger.error("%s; the others go on without it", why)
+                self._end_suspects()
         self._feed()
 
     def _feed(self) -> None:
@@ -179,15 +191,24 @@ class Driver:
         for worker in self.workers.values():
             if worker.waiting is None:
                 continue
-            lease = self.run.deal(worker.process)
+            n_suspects = self.suspects.of(worker.name) if self._has_others(worker) else 0
+            if n_suspects >= BLAMED:  # most likely it is the GPU: the others' results will tell
+                continue
+            lease = self.run.deal(worker.process, suspects=not n_suspects)
+            if lease is None and n_suspects:
+                continue
             if lease is None:
                 break
             asked, worker.waiting, worker.lease = worker.waiting, None, lease
-            self.hub.reply(asked, messages.Work(lease, self.items[lease.first : lease.stop]))
+            self.hub.reply(asked, self._work_of(lease))
         if self.run.stopping:
             self.drain()
         elif self.headcount is not None:
             self.headcount.fit(self.workers)
+
+    def _work_of(self, lease: Lease) -> messages.Work:
+        items = self.items[lease.first : lease.stop]
+        return messages.Work(lease, items, self.run.seconds_of(lease))
 
     def _miss(self, address: str) -> None:
         """A worker is gone; unless it was of no use, it matters how it ended."""
@@ -222,7 +243,9 @@ class Driver:
                 in_flight = read_in_flight(Path(worker.marker), worker.lease.number)
             if worker.ended_at is None:  # else it is told already
                 how = worker.death.how or "died"
-                logger.warning("worker %s %s with %s in hand", worker.name, how, worker.lease.told)
+                logger.warning(
+                    "worker %s %s with %s in hand", worker.name, how, self.run.told(worker.lease)
+                )
             self.run.lost(worker.lease, in_flight, worker.death)
         if worker.marker:
             remove_marker(worker.marker)
@@ -262,6 +285,17 @@ class Driver:
             self._say_who_is_given_up([worker])
         self._feed()
 
+    def _end_suspects(self) -> None:
+        """Do without idle workers whose GPU is to blame for CUDA errors."""
+        for worker in self.workers.values():
+            why = self.suspects.given_up.get(worker.name, "")
+            if why and worker.lease is None and not worker.useless:
+                worker.useless = why
+                self.roll.useless(worker, why)
+                if worker.waiting is not None:
+                    self.hub.reply(worker.waiting, None)
+                    worker.waiting = None
+
     def _say_who_is_given_up(self, workers: Iterable[Worker]) -> None:
         for worker in workers:
             if worker.useless:
@@ -271,10 +305,18 @@ class Driver:
     def _has_able_workers(self) -> bool:
         return any(not worker.useless for worker in self.workers.values())
 
+    def _has_others(self, than: Worker) -> bool:
+        able = (worker for worker in self.workers.values() if not worker.useless)
+        return any(worker.name != than.name for worker in able)
+
     def kill_workers(self) -> None:
-        """End the local workers and what they have started, in the middle of whatever they do."""
+        """End the local workers and what they have started, in the middle of whatever they do.
+
+        A worker's number may be another's process here: on its own host it is, or it has died.
+        """
+        mine = {child.pid for child in psutil.Process().children(recursive=True)}
         for worker in self.workers.values():
-            if worker.pid:
+            if worker.pid in mine:
                 kill_tree(worker.pid)
 
     def drain(self) -> None:

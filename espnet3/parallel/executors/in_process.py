@@ -1,21 +1,26 @@
 """`env: local, n_workers: 1`: leases run in the driver, without Dask and without isolation."""
 
+import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from espnet3.errors import ConfigError, EnvBuildError
 from espnet3.parallel.engine.marker import DRIVER
-from espnet3.parallel.engine.report import text_of
+from espnet3.parallel.engine.report import LeaseReport, text_of
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.env_provider import build_local
 from espnet3.parallel.parallel import in_session
 from espnet3.parallel.signals import Interruption
+from espnet3.parallel.wording import printable
 from espnet3.parallel.worker.env import drop_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.lease_loop import LeaseWorker
+
+logger = logging.getLogger(__name__)
 
 
 def run_in_process(
@@ -50,15 +55,36 @@ def run_in_process(
                 break
             run.events.flush()
             run.tally.in_hand = partial(worker.n_done_of, lease)
-            report = worker.run(lease, items[lease.first : lease.stop])
+            report = worker.run(lease, items[lease.first : lease.stop], run.seconds_of(lease))
             run.tally.in_hand = None
+            if report.leaving:
+                report = _stopped_by_gpu(run, worker, report)
             run.report(report)
             run.flush()
             if interruption.signal is not None:
                 run.stop(interruption.reason)
     finally:
         interruption.drain = None
-        if worker is not None:
+        if worker is not None and not worker.cuda_error:
             worker.close()
         if not in_session():
             drop_env()
+
+
+def _stopped_by_gpu(run: Run, worker: LeaseWorker, report: LeaseReport) -> LeaseReport:
+    """Stop the run, as a CUDA error leaves this process without its GPU.
+
+    The marker stays: the next start does the unit in hand alone, as after a death in it.
+    """
+    where, failure = "", report.poisoned
+    if failure is not None:
+        where = f" in {printable(failure.utterance)}"
+        worker.leave_marked(failure.first)
+        logger.error("%s", failure.traceback.rstrip())
+        report = replace(report, poisoned=None, suspect=(failure.first, failure.stop))
+    run.stop(
+        f"this process cannot use its GPU any more after a CUDA error{where} ({report.cuda_error}),"
+        " and all other items would fail in it; a worker of its own (`parallel: {env: local_gpu}`) "
+        "would be started again instead"
+    )
+    return report

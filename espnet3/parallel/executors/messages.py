@@ -1,6 +1,7 @@
 """What driver and workers say to each other, as bytes that survive any exception class."""
 
 import pickle
+from array import array
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +38,7 @@ class Hello:
         host: where it is.
         job: the id of its batch job; "" if it is in none.
         env_seconds: how long it took to have its env.
+        device: its GPU, in words; "" if it has none that is known.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Hello:
     host: str = ""
     job: str = ""
     env_seconds: float = 0.0
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class EnvFailed:
     """What was built does not fit, or is nothing that can be: the user's to correct."""
     is_stop: bool = False
     """It is not the env: the worker cannot work in the run directory (a full disk)."""
+    device: str = ""
+
+    @property
+    def where(self) -> str:
+        """The worker, with its GPU."""
+        return f"worker {self.name}{f' ({self.device})' if self.device else ''}"
 
     def as_exception(self, provider: str) -> ESPnet3Error:
         """What ends a run where no worker could build it.
@@ -70,7 +79,7 @@ class EnvFailed:
             return ConfigError(self.error)
         if self.is_stop:
             return RunStopped(self.error)
-        what = f"{provider} could not build its env in worker {self.name}: {self.error}"
+        what = f"{provider} could not build its env in {self.where}: {self.error}"
         error = EnvBuildError(what)
         error.__cause__ = WorkerTraceback(self.traceback)
         return error
@@ -82,6 +91,8 @@ class Work:
 
     lease: Lease
     items: Any
+    seconds: "array[float] | None" = None
+    """Of audio in each of them, where that is known and of use."""
 
 
 Message = Hello | EnvFailed | LeaseReport
@@ -91,7 +102,7 @@ def dump_message(message: Message) -> bytes:
     """Pickle what a worker says; exceptions go apart, as they may refuse to be read again."""
     dumped: dict[str, bytes] = {}
     if isinstance(message, LeaseReport):
-        for part in ("failure", "fatal"):
+        for part in ("failure", "fatal", "poisoned"):
             failure: UnitFailure | None = getattr(message, part)
             if failure is not None:
                 dumped[part] = _dump_exception(failure.exception)

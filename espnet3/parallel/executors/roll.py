@@ -50,7 +50,11 @@ class Roll:
         self._events.tell("worker_lost", worker=worker.process, why=why or None)
         self._crew.lost += 1
 
-    def left(self, worker: Worker) -> None:
-        """It ended in good order."""
-        self._events.tell("worker_left", worker=worker.process)
+    def left(self, worker: Worker, cuda_error: str = "") -> None:
+        """It ended in good order; because of a CUDA error if there was one."""
         self._crew.up -= 1
+        if cuda_error:
+            self._events.tell("worker_lost", worker=worker.process, why=cuda_error)
+            self._crew.lost += 1
+        else:
+            self._events.tell("worker_left", worker=worker.process)

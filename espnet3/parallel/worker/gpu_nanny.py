@@ -24,7 +24,7 @@ class GpuNanny(LeaseNanny):
     Args:
         scheduler: its address.
         name: number of the worker, below `len(devices)`.
-        devices: of all workers, as entries of CUDA_VISIBLE_DEVICES.
+        devices: of all workers, as entries of CUDA_VISIBLE_DEVICES; they may share one.
         options: of Dask's nanny.
     """
 

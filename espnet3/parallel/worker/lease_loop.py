@@ -17,10 +17,13 @@ from espnet3.parallel.engine.coverage import Shard
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.disk import is_no_items_fault, told
 from espnet3.parallel.engine.marker import Marker, marker_path
-from espnet3.parallel.engine.report import LeaseReport, UnitFailure
+from espnet3.parallel.engine.report import LeaseReport, UnitFailure, text_of
 from espnet3.parallel.engine.shards import commit, shard_name
 from espnet3.parallel.engine.unit_times import are_kept, to_record
 from espnet3.parallel.hooks import check_one_per_item
+from espnet3.parallel.wording import first_line
+from espnet3.parallel.worker.cuda_errors import is_poisoned, put_down_to_gpu
+from espnet3.parallel.worker.halving import Halving
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.memory import is_out_of_memory, let_go
@@ -43,6 +46,8 @@ class _Progress:
     """Seconds of the longest unit."""
     times: "array[float]" = field(default_factory=lambda: array("f"))
     """Seconds of each unit; none in a run that has too many."""
+    split: list[tuple[int, int]] = field(default_factory=list)
+    """Units that were done in parts."""
 
 
 class LeaseWorker:
@@ -62,6 +67,8 @@ class LeaseWorker:
         self.name = name
         self.log = log
         self.draining = threading.Event()
+        self.cuda_error = ""
+        """The CUDA error after which this process cannot go on."""
         self._pid = os.getpid()
         self._job = job
         self._env = {
@@ -75,14 +82,20 @@ class LeaseWorker:
         self._forward_env = select_env(self._forward, self._env, n_given=1)
         self._single = job.plan.batch_size is None
         self._times_are_kept = are_kept(job.plan)
+        self._halving: Halving | None = None
+        if not self._single and job.runner._gives_one_per_item():
+            self._halving = Halving(self._forward, self._forward_env)
         self._marker = Marker(marker_path(job.run_dir, name))
 
-    def run(self, lease: Lease, items: Sequence[Any]) -> LeaseReport:
+    def run(
+        self, lease: Lease, items: Sequence[Any], seconds: Sequence[float] | None = None
+    ) -> LeaseReport:
         """Do as much of a lease as its time allows.
 
         Args:
             lease: the positions.
             items: the items at those positions, `lease.stop - lease.first` of them.
+            seconds: of audio in each of them, if known.
 
         Returns:
             What was committed, what failed, and from where the rest is untouched. Exceptions of
@@ -95,7 +108,11 @@ class LeaseWorker:
         self._marker.begin_lease(lease.number)
         try:
             with draining_is(self.draining):
-                return self._run(lease, items, shard_id, directory)
+                report = self._run(lease, items, seconds, shard_id, directory)
+            if self.cuda_error:
+                report = put_down_to_gpu(report, self.cuda_error)
+            found = self._halving and self._halving.take_found()
+            return replace(report, memory=found) if found else report
         finally:
             self._marker.end_lease()
 
@@ -107,13 +124,22 @@ class LeaseWorker:
         """Take the marker away, now that no death of this worker matters any more."""
         self._marker.remove()
 
+    def leave_marked(self, position: int) -> None:
+        """Let the next start find the unit that begins there in hand, as after a death."""
+        self._marker.cells[0] = position + 1
+
     def broken_off(self, lease: Lease, error: BaseException) -> LeaseReport:
         """The report of a lease that an interrupt ended; nothing of it counts."""
         shard_id = self._job.naming.shard_id(lease.first, lease.number)
         return self._fatal(error, lease, self._job.run_dir / shard_name(shard_id), "forward")
 
     def _run(
-        self, lease: Lease, items: Sequence[Any], shard_id: int, directory: Path
+        self,
+        lease: Lease,
+        items: Sequence[Any],
+        seconds: Sequence[float] | None,
+        shard_id: int,
+        directory: Path,
     ) -> LeaseReport:
         runner, env = self._job.runner, {**self._env, "shard_id": shard_id}
         try:
@@ -123,7 +149,7 @@ class LeaseWorker:
             raise
         except BaseException as error:
             return self._fatal(error, lease, directory, "open_writers")
-        progress = self._run_units(lease, items, state, env)
+        progress = self._run_units(lease, items, seconds, state, env)
         self._marker.cells[0] = 0  # whatever ends the process from here on, no item did it
         if progress.broken is None and progress.position > lease.first:
             try:
@@ -131,6 +157,10 @@ class LeaseWorker:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
+                if self.cuda_error:  # it is no fault of these
+                    shutil.rmtree(directory, ignore_errors=True)
+                    redo = lease.first, progress.position
+                    return replace(self._report(lease, progress), redo=redo)
                 return self._unclosed(error, lease, items, progress, directory)
             try:
                 return self._commit(lease, items, progress, directory)
@@ -165,6 +195,7 @@ class LeaseWorker:
         self,
         lease: Lease,
         items: Sequence[Any],
+        audio: Sequence[float] | None,
         state: dict[str, Any],
         hook_env: Mapping[str, Any],
     ) -> _Progress:
@@ -176,9 +207,10 @@ class LeaseWorker:
         # Names of the loop are local and looked up once: for trivial items this is the time.
         forward, env, cells = self._forward, self._forward_env, self._marker.cells
         plan, is_draining, single = self._job.plan, self.draining.is_set, self._single
-        one_per_item = not single and runner._gives_one_per_item()
+        halving = self._halving
         first, position, seconds, longest = lease.first, lease.first, 0.0, 0.0
         times, are_kept = array("f"), self._times_are_kept
+        split: list[tuple[int, int]] = []
         now = perf_counter()
         deadline = now + lease.seconds
         while position < lease.stop and not is_draining():
@@ -192,10 +224,15 @@ class LeaseWorker:
             cells[0] = position + 1
             begin, step = perf_counter(), "forward"
             try:
-                result = forward(idx, **env)
-                now = perf_counter()
-                if one_per_item:
+                if halving is None:
+                    result = forward(idx, **env)
+                    now = perf_counter()
+                else:
+                    result = halving.run(idx, audio and audio[position - first : stop - first])
+                    now = perf_counter()
                     check_one_per_item(result, stop - position)
+                    if halving.in_parts:
+                        split.append((position, stop))
                 step = "write_record"
                 if write is not None:
                     write(writers, result, state, **hook_env)
@@ -208,7 +245,7 @@ class LeaseWorker:
             except BaseException as error:  # sys.exit() in user code must not end the worker
                 if os.getpid() != self._pid:
                     os._exit(1)  # a child that user code forked: it must not go on as a worker
-                progress = _Progress(position, seconds, state, longest=longest, times=times)
+                progress = _Progress(position, seconds, state, None, None, longest, times, split)
                 self._note(progress, error, step, position, stop, idx)
                 return progress
             seconds += now - begin
@@ -217,18 +254,23 @@ class LeaseWorker:
             if are_kept:
                 times.append(now - begin)
             position = stop
-        return _Progress(position, seconds, state, longest=longest, times=times)
+        return _Progress(position, seconds, state, None, None, longest, times, split)
 
     def _note(
         self, progress: _Progress, error: BaseException, step: str, first: int, stop: int, idx: Any
     ) -> None:
         failure = UnitFailure.of(error, first, stop, self._utterance(idx, first), step, self.log)
+        self._look_at(error)
         if is_out_of_memory(error):
             let_go(error)
         if step == "forward" or isinstance(error, RecordRejected):
             progress.failure = failure
         else:
             progress.broken = failure
+
+    def _look_at(self, error: BaseException) -> None:
+        if is_poisoned(error) and not self.cuda_error:
+            self.cuda_error = f"{type(error).__name__}: {first_line(text_of(error))}"
 
     def _utterance(self, idx: Any, position: int) -> str:
         if not self._single and not idx:  # user code has emptied its batch
@@ -244,7 +286,8 @@ class LeaseWorker:
         self, lease: Lease, items: Sequence[Any], progress: _Progress, directory: Path
     ) -> LeaseReport:
         seconds, longest = progress.forward_seconds, progress.longest
-        shard = Shard(directory.name, lease.first, progress.position - 1, seconds, longest)
+        last, split = progress.position - 1, tuple(progress.split)
+        shard = Shard(directory.name, lease.first, last, seconds, longest, split)
         units = None
         if progress.times:
 
@@ -272,6 +315,11 @@ class LeaseWorker:
         if cause is not None and is_no_items_fault(cause):
             broken = replace(broken, message=told(cause, directory))
             return LeaseReport(lease.number, lease.first, fatal=broken, worker=self.name)
+        if self.cuda_error:
+            redo = lease.first, broken.first
+            return LeaseReport(
+                lease.number, broken.stop, redo=redo, failure=broken, worker=self.name
+            )
         if broken.first == lease.first:
             return LeaseReport(lease.number, broken.stop, failure=broken, worker=self.name)
         return LeaseReport(
@@ -292,6 +340,7 @@ class LeaseWorker:
     ) -> LeaseReport:
         """`close_writers` failed: the shard is halved until the unit stands alone that did it."""
         first, stop = lease.first, progress.position
+        self._look_at(error)
         if is_no_items_fault(error) or isinstance(error, RunStopped | OwnershipLost):
             return self._fatal(error, lease, directory, "close_writers")
         shutil.rmtree(directory, ignore_errors=True)

@@ -16,6 +16,7 @@ from espnet3.parallel import modules_by_path
 from espnet3.parallel.engine.marker import marker_path
 from espnet3.parallel.engine.report import text_of
 from espnet3.parallel.executors import messages
+from espnet3.parallel.worker.device import device_here
 from espnet3.parallel.worker.env import env_for
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.lease_loop import LeaseWorker
@@ -50,7 +51,10 @@ def serve(token: str, blob: bytes) -> None:
             is_config, is_stop = isinstance(error, ConfigError), isinstance(error, RunStopped)
             text = text_of(error)
             what = text if is_config or is_stop else f"{type(error).__name__}: {text}"
-            pull(messages.EnvFailed(name, what, traceback.format_exc(), is_config, is_stop))
+            failed = messages.EnvFailed(
+                name, what, traceback.format_exc(), is_config, is_stop, device_here()
+            )
+            pull(failed)
             return
         # Of the event alone: a session's worker must not keep the env of a run that has ended.
         draining, operation = lease_worker.draining, messages.drain_operation(token)
@@ -66,6 +70,7 @@ def serve(token: str, blob: bytes) -> None:
             os.uname().nodename,
             job_id(),
             round(time.monotonic() - began, 3),
+            device_here(),
         )
         _work(lease_worker, pull, pull(hello))
 
@@ -79,12 +84,15 @@ def _work(
     while work is not None:
         with _in_hand(lease_worker):
             try:
-                report = lease_worker.run(work.lease, work.items)
+                report = lease_worker.run(work.lease, work.items, work.seconds)
             except BaseException as error:  # KeyboardInterrupt raised by user code
                 report = lease_worker.broken_off(work.lease, error)
             if _told_to_end:
                 pull(replace(report, leaving=True))
                 os._exit(128 + signal.SIGTERM)
+            if report.leaving:
+                pull(report)
+                os._exit(1)  # its nanny starts another one, which may find the GPU in order
         work = pull(report)
 
 

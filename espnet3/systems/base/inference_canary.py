@@ -16,7 +16,6 @@ from espnet3.errors import ConfigError, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.canary import Canary
 from espnet3.parallel.config import ParallelConfig, RunConfig, parse_parallel
-from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.run_plan import plan_of
 from espnet3.parallel.wording import printable
 from espnet3.systems.base.inference import prepare
@@ -138,11 +137,13 @@ def _first_left(config: DictConfig, plan: InferencePlan, settings: Settings) -> 
     first: Unit | None = None
     for name in plan.test_sets:
         job = prepare(config, plan, name)
-        units = Plan(job.n_items, job.runner.batch_size)
-        outlook = plan_of(job.runner, range(job.n_items), None, settings).outlook
+        outlook = plan_of(job.runner, range(job.n_items), job.durations, settings).outlook
+        units, order = outlook.plan, outlook.order
         for start, stop in outlook.left:
-            return Unit(name, job.runner, range(start, units.unit_stop(start, stop)))
-        first = first or Unit(name, job.runner, range(units.unit_stop(0, job.n_items)))
+            positions = order.positions(start, units.unit_stop(start, stop))
+            return Unit(name, job.runner, list(positions))
+        positions = order.positions(0, units.unit_stop(0, job.n_items))
+        first = first or Unit(name, job.runner, list(positions))
     if first is None:
         raise ConfigError("dataset.test: must list at least one test set")
     return first

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import concatenate_shard_files
+from espnet3.parallel.engine.order import Order
+from espnet3.parallel.in_order import in_order, order_of_shards
 from espnet3.systems.base.record_writer import FIELDS_FILE
-from espnet3.utils.ark_merge import publish_ark
+from espnet3.utils.ark_merge import entries_of, publish_ark
 from espnet3.utils.durable import fsync_path, replacing
 from espnet3.utils.unique_ids import first_repeat
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """What one shard says of itself; `first` is its first position in the run."""
+    """What one shard says of itself; `first` is its first place in the run's order."""
 
     path: Path
     first: int
@@ -39,7 +41,8 @@ def publish(shard_dirs: Sequence[Path], run_dir: Path, hypothesis_keys: Sequence
     values were packed into (see `publish_ark`); ``text`` (Kaldi's) and
     ``hyp.trn`` (sclite's) of the hypothesis, see `hypothesis_field`; ``ref.trn`` of a field called
     ``ref``. Each file is replaced in one step. The bytes do not depend on how positions were
-    spread over shards. Ids are held in memory while they are checked (8 bytes each), values never.
+    spread over shards, nor on the order in which they were done. Ids are held in memory while they
+    are checked (8 bytes each), values never.
 
     Args:
         shard_dirs: By position.
@@ -52,23 +55,23 @@ def publish(shard_dirs: Sequence[Path], run_dir: Path, hypothesis_keys: Sequence
     """
     shards = _read_shards(shard_dirs)
     kinds = _kinds(shards)
-    _check_fields(shards, kinds)
+    paths = [shard.path for shard in shards]
+    _check_fields(shards, kinds, order_of_shards(paths))
     if not kinds:
         return
     _check_ids(shards, min(kinds))
     run_dir.mkdir(parents=True, exist_ok=True)
-    paths = [shard.path for shard in shards]
     for name, its_kinds in kinds.items():
         if "file" in its_kinds:
             _publish_files(paths, name, run_dir)
     for name, its_kinds in kinds.items():
         if "ark" in its_kinds:
-            publish_ark(paths, name, run_dir)
+            publish_ark(in_order(paths, partial(entries_of, name=name)), name, run_dir)
         else:
-            concatenate_shard_files(paths, f"{name}.scp", run_dir / f"{name}.scp")
+            _write_scp(paths, name, run_dir / f"{name}.scp")
     hypothesis = hypothesis_field(kinds, hypothesis_keys)
     if hypothesis is not None:
-        concatenate_shard_files(paths, f"{hypothesis}.scp", run_dir / "text")
+        _write_scp(paths, hypothesis, run_dir / "text")
         _write_trn(paths, hypothesis, run_dir / "hyp.trn")
     if kinds.get("ref") == {"text"}:
         _write_trn(paths, "ref", run_dir / "ref.trn")
@@ -102,8 +105,8 @@ def _read_shards(shard_dirs: Sequence[Path]) -> list[_Shard]:
         n_positions = int(done["last"]) - first + 1 if "last" in done else records
         if records != n_positions:
             raise DataError(
-                f"{path}: {records} records for {n_positions} items (positions {first} to "
-                f"{first + n_positions - 1}); forward returns one record for each item"
+                f"{path}: {records} records for {n_positions} items; forward returns one record "
+                "for each item"
             )
         shards.append(
             _Shard(path, first, records, summary["first_utterance"] or "", summary["fields"])
@@ -135,7 +138,7 @@ def _kinds(shards: Sequence[_Shard]) -> dict[str, set[str]]:
     return dict(sorted(kinds.items()))
 
 
-def _check_fields(shards: Sequence[_Shard], names: Iterable[str]) -> None:
+def _check_fields(shards: Sequence[_Shard], names: Iterable[str], order: Order) -> None:
     """Refuse a field that some records lack, naming the first of them."""
     for name in names:
         for shard in shards:
@@ -144,9 +147,10 @@ def _check_fields(shards: Sequence[_Shard], names: Iterable[str]) -> None:
                 continue
             number, utterance = entry["missing"]
             have = sum(s.fields[name]["lines"] for s in shards if name in s.fields)
+            position = order.position(shard.first + number)
             raise DataError(
                 f"field {name!r} is missing for utterance {utterance!r} (position "
-                f"{shard.first + number}); {have} of {sum(s.records for s in shards)} records have "
+                f"{position}); {have} of {sum(s.records for s in shards)} records have "
                 "it. Return it for every utterance, or leave it out with output_keys, and decode "
                 "again with resume: false. Nothing was published."
             )
@@ -163,23 +167,18 @@ def _check_ids(shards: Sequence[_Shard], field: str) -> None:
         )
     if repeat.utt_id is None:
         return
-    offsets = [0]
-    for shard in shards:
-        offsets.append(offsets[-1] + shard.records)
-
-    def position(number: int) -> int:
-        which = bisect_right(offsets, number) - 1
-        return shards[which].first + number - offsets[which]
-
+    order = order_of_shards([shard.path for shard in shards])
+    places = (range(shard.first, shard.first + shard.records) for shard in shards)
+    positions = sorted(order.position(place) for some in places for place in some)
     raise DataError(
-        f"utterance id {repeat.utt_id!r} comes twice, at positions {position(repeat.first)} and "
-        f"{position(repeat.again)}; nothing was published. Give every utterance an id of its own "
+        f"utterance id {repeat.utt_id!r} comes twice, at positions {positions[repeat.first]} and "
+        f"{positions[repeat.again]}; nothing was published. Give every utterance an id of its own "
         "and decode again with resume: false."
     )
 
 
 def _ids(shards: Sequence[_Shard], field: str) -> Iterator[bytes]:
-    for line in _lines((shard.path for shard in shards), field):
+    for line in _lines([shard.path for shard in shards], field):
         yield line.partition(b" ")[0]
 
 
@@ -213,6 +212,15 @@ def _link(source: Path, target: Path) -> None:
         raise
 
 
+def _write_scp(shard_dirs: Sequence[Path], field: str, out: Path) -> None:
+    """Write the lines of an scp field in the order of the items."""
+    if not order_of_shards(shard_dirs):  # then copying whole files will do
+        concatenate_shard_files(shard_dirs, f"{field}.scp", out)
+        return
+    with replacing(out) as target:
+        target.writelines(_lines(shard_dirs, field))
+
+
 def _write_trn(shard_dirs: Sequence[Path], field: str, out: Path) -> None:
     """Write sclite's ``<text> (<id>)`` lines from those of an scp field, without holding them."""
     with replacing(out) as target:
@@ -221,9 +229,11 @@ def _write_trn(shard_dirs: Sequence[Path], field: str, out: Path) -> None:
             target.write(value + b" (" + utt + b")\n")
 
 
-def _lines(shard_dirs: Iterable[Path], field: str) -> Iterator[bytes]:
-    for shard_dir in shard_dirs:
+def _lines(shard_dirs: Sequence[Path], field: str) -> Iterator[bytes]:
+    def read(shard_dir: Path) -> Iterator[bytes]:
         path = shard_dir / f"{field}.scp"
         if path.exists():  # a shard without records has none
             with path.open("rb") as lines:
                 yield from lines
+
+    return in_order(shard_dirs, read)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from espnet3.components.data.stats.writer import (
 )
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import concatenate_shard_files
-from espnet3.utils.ark_merge import publish_ark
+from espnet3.utils.ark_merge import entries_of, publish_ark
 from espnet3.utils.durable import fsync_path, replacing
 from espnet3.utils.unique_ids import first_repeat
 
@@ -172,7 +173,8 @@ def _write_sums(total: Vector, dims: Shape, path: Path) -> None:
 def _publish_arrays(paths: Sequence[Path], name: str, run_dir: Path) -> None:
     collected = [path / COLLECTED for path in paths]
     if any(folder.exists() for folder in collected):
-        publish_ark(collected, name, run_dir / COLLECTED)
+        entries = chain.from_iterable(entries_of(directory, name) for directory in collected)
+        publish_ark(entries, name, run_dir / COLLECTED)
         fsync_path(run_dir / COLLECTED)
 
 
