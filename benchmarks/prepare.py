@@ -1,6 +1,7 @@
 """Preparing data: audio is resampled and written as 16-bit FLAC, each file on its own."""
 
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
@@ -30,6 +31,7 @@ TOOLS = {
     ),
 }
 """A process for each file."""
+LHOTSE = "lhotse, 2 jobs"
 
 
 def run(options: Options) -> list[Table]:
@@ -41,6 +43,10 @@ def run(options: Options) -> list[Table]:
     table = Table(f"Formatting {n} files of {SECONDS:g} s, 44.1 kHz FLAC to 16 kHz FLAC")
     there, missing = tools.installed(TOOLS)
     variants |= {who: partial(_by_tool, options, sources, n, how) for who, how in there.items()}
+    if find_spec("lhotse"):
+        variants[LHOTSE] = partial(_by_lhotse, options, sources, n)
+    else:
+        missing.append("lhotse is not installed")
     table.rows = in_turn(variants, options.repeats)
     table.notes = ["those in Python used soundfile and soxr, and found the same numbers of samples"]
     table.notes += missing
@@ -71,6 +77,17 @@ def format_all(sources: str, n: int, workers: int, out: str) -> dict[str, float]
     return {"seconds": perf_counter() - begin}
 
 
+def lhotse_all(sources: str, n: int, workers: int, out: str) -> float:
+    """Runs in a measured process: the way that lhotse has for this; returns seconds."""
+    begin = perf_counter()
+    from lhotse import CutSet, Recording, RecordingSet
+
+    recordings = (Recording.from_file(f"{sources}/{i}.flac") for i in range(n))
+    cuts = CutSet.from_manifests(recordings=RecordingSet.from_recordings(recordings))
+    cuts.resample(16000).save_audios(out, format="flac", num_jobs=workers, progress_bar=False)
+    return perf_counter() - begin
+
+
 def _sample(options: Options, sources: Path, n: int, how: str, workers: int) -> Sample:
     out = options.place()
     if how == OURS:
@@ -98,4 +115,14 @@ def _by_tool(options: Options, sources: Path, n: int, command: str) -> Sample:
     empty = [i for i in range(n) if not (out / f"{i}.flac").stat().st_size]
     if empty:
         raise MeasurementFailed(f"{command} made empty files: {empty[:10]}")
+    return {RATE: n * SECONDS / seconds, "seconds": seconds}
+
+
+def _by_lhotse(options: Options, sources: Path, n: int) -> Sample:
+    out = options.place()
+    given = {"sources": sources, "n": n, "workers": 2, "out": out}
+    seconds = child("benchmarks.prepare:lhotse_all", given).returned
+    made = sum(path.stat().st_size > 0 for path in out.rglob("*.flac"))
+    if made != n:
+        raise MeasurementFailed(f"lhotse made {made} of {n} files")
     return {RATE: n * SECONDS / seconds, "seconds": seconds}

@@ -1,5 +1,12 @@
-"""Downloading and unpacking: `download` and `extract`, and what one would take instead."""
+"""Downloading and unpacking: `download` and `extract`, and what one would take instead.
 
+espnet3 flushes what it writes to the disk, and none of the others does. So they are also measured
+with a `sync` of the file system at their end, and espnet3 is without any flush. Before each round
+everything is flushed: else who flushes pays for what others have written.
+"""
+
+import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +37,8 @@ UNPACKERS = {
     "tar -xzf": f"xargs -n 1 {_TAR} < list",
     "tar -xzf, 2 at a time": f"xargs -n 1 -P 2 {_TAR} < list",
 }
+SYNC = ", then sync"
+UNFLUSHED = f"{OURS}, 1 worker, no fsync"
 
 
 def run(options: Options) -> list[Table]:
@@ -55,15 +64,26 @@ class _Step:
     given: dict[str, Any]
     check: Callable[[Path], None]
 
+    def ours(self, options: Options, workers: int, flushes: bool = True) -> Sample:
+        """One round of espnet3."""
+        out = options.place()
+        kwargs = {"step": self.task, "n": self.n, "workers": workers, "out": out, **self.given}
+        os.sync()
+        seconds, at_work = child(
+            "benchmarks.transfers:call", {**kwargs, "flushes": flushes}
+        ).returned
+        around = {"MB/s at work": self.megabytes / at_work, "s around it": seconds - at_work}
+        return self._sample(out, seconds) | around
+
     def ours_or_peer(self, options: Options, how: str, workers: int) -> Sample:
         """One round of espnet3, or of one of `peers`."""
-        out = options.place()
         if how == OURS:
-            kwargs = {"step": self.task, "n": self.n, "workers": workers, "out": out, **self.given}
-            return self._sample(out, child("benchmarks.transfers:call", kwargs).returned)
+            return self.ours(options, workers)
+        out = options.place()
         task = {"task": self.task, "options": {**self.given, "out": str(out)}}
         lines = options.place() / "lines"
         kwargs = {"how": how, "n": self.n, "workers": workers, "out": lines, **task}
+        os.sync()
         return self._sample(out, child("benchmarks.peers:run", kwargs).returned["seconds"])
 
     def tool(self, options: Options, command: str) -> Sample:
@@ -73,16 +93,33 @@ class _Step:
         (out / "list").write_text("\n".join(lines) + "\n", encoding="ascii")
         config = "".join(f"url = {url}\nremote-name\n" for url in urls)
         (out / "config").write_text(config, encoding="ascii")
+        os.sync()
         seconds = tools.run(command, out, SOURCES=self.given.get("sources", ""))
         return self._sample(out, seconds)
 
-    def _sample(self, out: Path, seconds: float) -> Sample:
+    def _sample(self, out: Path, seconds: float) -> dict[str, float]:
         self.check(out)
         return {"MB/s": self.megabytes / seconds, "seconds": seconds}
 
 
-def call(step: str, n: int, workers: int, out: str, **given: Any) -> float:
-    """Runs in a measured process: a step by espnet3; returns seconds."""
+def call(
+    step: str, n: int, workers: int, out: str, flushes: bool, **given: Any
+) -> tuple[float, float]:
+    """Runs in a measured process: a step by espnet3.
+
+    Args:
+        step: ``fetch`` or ``unpack``.
+        n: Items.
+        workers: How many; without `flushes`, 1, which is this process.
+        out: Where to.
+        flushes: Whether what is written is flushed.
+        **given: What finds the sources.
+
+    Returns:
+        Seconds of the whole, and from the first item's start to the last one's end.
+    """
+    if not flushes:
+        os.fsync = lambda _: None  # type: ignore[assignment]
     begin = perf_counter()
     from espnet3.parallel.parallel import set_parallel
 
@@ -95,7 +132,11 @@ def call(step: str, n: int, workers: int, out: str, **given: Any) -> float:
         from espnet3.components.data.extract import extract
 
         extract([f"{given['sources']}/{i}.tar.gz" for i in range(n)], out)
-    return perf_counter() - begin
+    seconds = perf_counter() - begin
+    events = Path(out, "run", "download" if step == "fetch" else "extract", "events.jsonl")
+    entries = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    times = [e["time"] for e in entries if e["event"] in ("dealt", "reported")]
+    return seconds, times[-1] - times[0]
 
 
 def _downloads(options: Options) -> Table:
@@ -129,6 +170,9 @@ def _archives(options: Options) -> Table:
 
 def _table(title: str, step: _Step, commands: dict[str, str], options: Options) -> Table:
     variants = ours_beside(partial(step.ours_or_peer, options), peers.JOBLIB)
+    variants[UNFLUSHED] = partial(step.ours, options, 1, flushes=False)
     there, notes = tools.installed(commands)
-    variants |= {who: partial(step.tool, options, command) for who, command in there.items()}
+    for who, command in there.items():
+        variants[who] = partial(step.tool, options, command)
+        variants[who + SYNC] = partial(step.tool, options, f"{command} && sync -f .")
     return Table(title, in_turn(variants, options.repeats), notes)

@@ -61,6 +61,9 @@ class BaseRunner(RunnerHooks):
         self.output_dir = Path(output_dir) if output_dir is not None else None
         self.shard_subdir = shard_subdir or ""
         self.resume = resume
+        self.starts_over = False
+        """Set by a step that has found that the run there is of no use: as without `resume`, but
+        nothing that a user has said, so no message tells to leave it out."""
         self.name_of: Callable[[Any], str] | None = None
         """How an item is called in messages where the driver must know it (a worker died)."""
 

@@ -40,6 +40,7 @@ class Runner(Protocol):
     output_dir: Path | None
     shard_subdir: str
     resume: bool
+    starts_over: bool
     name_of: Callable[[Any], str] | None
 
     @property
@@ -72,7 +73,7 @@ def drive(runner: Runner, indices: Iterable[Any], durations: Sequence[float] | N
             work,
             identity,
             config,
-            resume=config.resume,
+            resume=config.resume and not runner.starts_over,
             code=code,
         ) as owned,
         EventLog(owned.run_dir / EVENTS, owned.ledger.epoch) as events,

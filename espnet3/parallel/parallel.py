@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from espnet3.errors import ConfigError
@@ -30,6 +30,7 @@ __all__ = [
     "parallel_map",
     "parallel_session",
     "reset_parallel",
+    "run_settings",
     "set_parallel",
     "shared_cluster",
     "wrap_func_with_worker_env",
@@ -139,6 +140,25 @@ def _over_what_is_set(run: Any) -> Any:
     if _settings is None or not isinstance(run, Mapping):
         return run
     return {**asdict(_settings[1]), **run}
+
+
+@contextmanager
+def run_settings(**keys: Any) -> Iterator[None]:
+    """Lay keys over the `run:` block that is set, for the length of a `with` block.
+
+    Unlike in a session, clusters and what was built are those of whoever calls.
+
+    Args:
+        **keys: of a `RunConfig`; not checked.
+    """
+    global _settings
+    before = _settings
+    parallel, run = get_settings()
+    _settings = parallel, replace(run, **keys)
+    try:
+        yield
+    finally:
+        _settings = before
 
 
 def in_session() -> bool:

@@ -125,7 +125,7 @@ def plan_of(
         runner.identity(),
         runner.code_identity(),
         config,
-        resume=runner.resume and config.resume,
+        resume=runner.resume and config.resume and not runner.starts_over,
     )
     plan, order, seconds = outlook.plan, outlook.order, work.seconds(outlook.order)
     return RunPlan(

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import random
+import signal
 import sys
 import time
 
@@ -14,7 +15,7 @@ from espnet3.components.data.download import download
 from espnet3.errors import ConfigError, RunFailed
 from espnet3.parallel.parallel import parallel_session
 
-from ..parallel.drivers import kill_when
+from ..parallel.drivers import await_that, driver_of, kill_when
 from .web_site import serving
 
 BODY = random.Random(0).randbytes(300_000)
@@ -99,10 +100,34 @@ def test_a_failing_file_is_named_and_the_others_are_kept(site, tmp_path):
     assert "runner" not in str(error.value)  # which the caller does not have
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.bin"]
     site.files["/lost.bin"], site.asked[:] = NEW, []
-    with parallel_session(run={"on_error": "skip"}):
-        files = download(targets, tmp_path)
+    files = download(targets, tmp_path, skip_failed=True)
     assert files == [tmp_path / "lost.bin", tmp_path / "a.bin"]
     assert [path for path, _ in site.asked] == ["/lost.bin", "/wrong"]
+
+
+def test_what_a_stage_skips_is_no_download(site, tmp_path):
+    with parallel_session(run={"on_error": "skip"}), pytest.raises(RunFailed) as error:
+        download([target(site, "lost.bin"), target(site)], tmp_path)
+    assert list(failures(error)) == ["lost.bin"]
+    assert "`skip_failed=True` (in this call)" in str(error.value)
+    assert "on_error" not in str(error.value)
+
+
+def test_a_stage_that_starts_over_does_not_download_again(site, tmp_path):
+    site.files["/b.bin"] = NEW
+    download([target(site)], tmp_path)
+    with parallel_session(run={"resume": False}):
+        download([target(site), target(site, "b.bin")], tmp_path)
+        with pytest.raises(RunFailed) as error:
+            download([target(site, "lost.bin")], tmp_path)
+    assert [path for path, _ in site.asked] == ["/a.bin", "/b.bin", "/lost.bin"]
+    assert "Run the same again to retry" in str(error.value)  # not: without `resume: false`
+
+
+def test_one_connection_does_for_all_files_of_a_server(site, tmp_path):
+    site.files |= {f"/{i}": b"content" for i in range(5)}
+    download([target(site, f"{i}") for i in range(5)], tmp_path)
+    assert site.n_connections == 1
 
 
 # what is there already
@@ -299,6 +324,30 @@ def test_killed_drivers_leave_what_the_next_goes_on_with(site, tmp_path):
         "", "bytes=65536-", "bytes=131072-", "bytes=196608-"
     ]  # fmt: skip
     assert (tmp_path / "out/a.bin").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_does_not_wait_for_the_file(site, tmp_path, workers):
+    site.files["/a.bin"] = BODY * 100
+    site.faults["/a.bin"] = [("trickle", 200_000)]
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "from espnet3.components.data.download import download\n"
+        "from espnet3.parallel.parallel import set_parallel\n"
+        "if __name__ == '__main__':\n"
+        f"    set_parallel({{'env': 'local', 'n_workers': {workers}}})\n"
+        f"    download([{target(site)!r}], {str(tmp_path / 'out')!r})\n"
+    )
+    part = tmp_path / "out/a.bin.part"
+    with driver_of(script) as driver:
+        await_that(lambda: part.exists() and part.stat().st_size >= 200_000, driver)
+        driver.send_signal(signal.SIGTERM)
+        assert driver.wait(60) == 143
+    assert not site.released.is_set()  # so the file was not whole
+    had = part.stat().st_size
+    download([target(site)], tmp_path / "out")
+    assert [asked for _, asked in site.asked] == ["", f"bytes={had}-"]
+    assert (tmp_path / "out/a.bin").read_bytes() == BODY * 100
 
 
 # the way there

@@ -3,17 +3,21 @@
 import io
 import os
 import random
+import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from espnet3.components.data import extract as module
 from espnet3.components.data.extract import extract, extract_archive
+from espnet3.components.data.fetch import archive_room
 from espnet3.errors import ConfigError, DataError, RunFailed
 from espnet3.parallel.parallel import parallel_session
 
@@ -45,6 +49,7 @@ def make_zip(path, *members):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, what, *target in members:
             info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
             if isinstance(what, str):
                 archive.writestr(info, what)
                 continue
@@ -254,6 +259,65 @@ def test_a_failing_archive_is_named_and_the_others_are_unpacked(tmp_path):
         extract(archives, tmp_path / "out")
     assert [failure["utterance"] for failure in error.value.failures] == ["bad", "lost"]
     assert left(tmp_path / "out") == ["good", "run"]
+
+
+@pytest.fixture
+def small_bombs(monkeypatch):
+    monkeypatch.setattr(archive_room, "HARMLESS", 10_000)
+
+
+@pytest.mark.parametrize("make", [make_zip, partial(make_tar, mode="w:gz")])
+def test_a_bomb_is_refused_and_allowed(tmp_path, small_bombs, make):
+    name = "a.zip" if make is make_zip else "a.tar.gz"
+    members = [("small", "1"), ("zeros", "0" * 1_000_000), ("more", "0" * 1_000_000)]
+    archive = make(tmp_path / name, *members)
+    with pytest.raises(RunFailed, match=r"only a bomb has; .*max_ratio=\d+ or more"):
+        extract([archive], tmp_path / "out")
+    assert left(tmp_path / "out") == ["run"]
+    extract([archive], tmp_path / "out", max_ratio=1000)
+    assert tree(tmp_path / "out/a") == dict(members)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_what_the_disk_has_no_room_for_is_refused(tmp_path, monkeypatch, name):
+    members = [("first", "1"), ("second", "2" * 50_000)]
+    make = make_zip if name == "a.zip" else partial(make_tar, mode="w:gz" if "gz" in name else "w")
+    archive = make(tmp_path / name, *members)
+    usage = shutil.disk_usage(tmp_path)._replace(free=40_000)
+    monkeypatch.setattr(archive_room.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match=f"the disk of {tmp_path} has room for"):
+        extract_archive(archive, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_zip_that_lies_about_its_size(tmp_path):
+    archive = make_zip(tmp_path / "a.zip", ("zeros", "0" * 100_000))
+    told = archive.read_bytes().replace(struct.pack("<L", 100_000), struct.pack("<L", 10))
+    archive.write_bytes(told)
+    with pytest.raises(DataError, match="a.zip.*damaged"):
+        extract_archive(archive, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_what_is_read_into_memory_is_no_bomb(tmp_path, make):
+    if make is make_zip:
+        link = ("link", tarfile.SYMTYPE, "0" * (2 << 20))
+        archive, message = make(tmp_path / "a.zip", link), "no link is so long"
+    else:
+        archive, message = make(tmp_path / "a.tar", ("0" * (2 << 20), "content")), "damaged"
+    with pytest.raises(DataError, match=message):
+        extract_archive(archive, tmp_path / "a")
+
+
+def test_a_stage_that_skips_does_not_skip_archives(tmp_path):
+    good, lost = make_tar(tmp_path / "good.tar", ("x", "1")), tmp_path / "lost.zip"
+    with parallel_session(run={"on_error": "skip", "resume": False}):
+        with pytest.raises(RunFailed, match="lost"):
+            extract([lost, good], tmp_path / "out")
+        found = extract([lost, good], tmp_path / "out", skip_failed=True)
+    assert found == [tmp_path / "out/good"]
 
 
 def test_a_killed_driver_leaves_no_half_directory(tmp_path):

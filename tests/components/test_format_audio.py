@@ -16,8 +16,9 @@ import soundfile
 from espnet3.components.data.audio import files as audio_files
 from espnet3.components.data.format_audio import FormattedAudio, format_audio
 from espnet3.components.data.utterances import Utterance, kaldi_utterances
-from espnet3.errors import ConfigError, DataError, IdentityChanged, RunFailed
+from espnet3.errors import ConfigError, DataError, IdentityChanged, RunFailed, RunStopped
 from espnet3.parallel.parallel import parallel_session, reset_parallel, set_parallel
+from espnet3.runs import clean
 from espnet3.utils.scp import read_scp
 
 from ..parallel.drivers import kill_when
@@ -102,6 +103,42 @@ def test_an_ark_is_read_by_kaldiio(sources: list[tuple[str, Path]], tmp_path: Pa
         [(u, loaded_path) for u, loaded_path in lines(made.wav_scp)], tmp_path / "2"
     )
     assert again.seconds == made.seconds
+
+
+def test_the_shards_of_arks_may_go(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made = format_audio(sources, out, audio_format="flac.ark")
+    before = tree(out)
+    assert clean(out / "run/format_audio") == 1
+    assert format_audio(sources, out, audio_format="flac.ark") == made
+    assert tree(out) == before
+    (out / "wav/wav.1.ark").unlink()
+    with pytest.raises(DataError, match=r"wav.1.ark is not what was published.*espnet3 clean"):
+        format_audio(sources, out, audio_format="flac.ark")
+    with parallel_session(run={"resume": False}):
+        assert format_audio(sources, out, audio_format="flac.ark") == made
+    assert tree(out) == before
+
+
+def test_a_step_that_starts_over_by_itself_tells_nobody_to_leave_that_out(
+    sources: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    format_audio(sources, tmp_path / "out")
+    (tmp_path / "bad.wav").touch()
+    longer = [*sources, ("bad", tmp_path / "bad.wav")]
+    with pytest.raises(RunFailed, match="Run the same again to retry"):
+        format_audio(longer, tmp_path / "out")
+    with (
+        parallel_session(run={"resume": False}),
+        pytest.raises(RunFailed, match="Run the same again without `resume: false` to retry"),
+    ):
+        format_audio(longer, tmp_path / "out")
+
+
+def test_a_limited_run_publishes_nothing(sources: list[tuple[str, Path]], tmp_path: Path) -> None:
+    with parallel_session(run={"limit": 1}), pytest.raises(RunStopped, match="leave run.limit out"):
+        format_audio(sources, tmp_path / "out")
+    assert format_audio(sources, tmp_path / "out").n_utterances == len(sources)
 
 
 def test_segments_channels_and_rates(tmp_path: Path) -> None:

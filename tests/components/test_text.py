@@ -31,6 +31,28 @@ from espnet3.errors import ConfigError, DataError
         ("en", "1,000 calls at 28.8 kbit", "one thousand calls at twenty eight point eight kbit"),
         ("en", "the 21st, 50% of 3D", "the twenty first fifty percent of three d"),
         ("en", "dial 007 on 10.0.0.1", "dial zero zero seven on ten zero zero one"),
+        ("en", "version 1.10 or 2.00", "version one point one zero or two point zero zero"),
+        (
+            "en",
+            "-5 or +3.50, not 3-5 -- or \u22121",
+            "minus five or plus three point five zero not three five or minus one",
+        ),
+        (
+            "en",
+            "1/2, 2 3/4 and 1½; 24/7, 1/2/2003",
+            "one half two and three quarters and one and "
+            "one half twenty four seven one two two thousand and three",
+        ),
+        ("es", "-2, +3 y 3/4", "menos dos más tres y tres cuartos"),
+        ("fr", "2,50 et 2 1/3", "deux virgule cinq zéro et deux et un tiers"),
+        (
+            "it",
+            "12345678901234567,10 e 1/2",
+            "dodici biliardi trecentoquarantacinque bilioni "
+            "seicentosettantotto miliardi novecentouno milioni e "
+            "duecentotrentaquattromilacinquecentosessantasette virgola uno zero e un mezzo",
+        ),
+        ("ru", "1,10 и -3", "одна целая десять сотых и минус три"),
         ("es", "Marque 1.000, ¡ya! 28,8", "marque mil ya veintiocho punto ocho"),
         ("fr", "l’aide : 71 appels", "l'aide soixante et onze appels"),
         ("it", "premere 3 per l'aiuto, è così", "premere tre per l'aiuto è così"),

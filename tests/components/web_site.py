@@ -16,11 +16,13 @@ class Site:
         asked: (path, Range header or "") of each request.
         headers: all headers of each request.
         ranges: whether Range is supported.
+        n_connections: how many have been opened.
     """
 
     def __init__(self):
         self.files, self.etags, self.faults = {}, {}, defaultdict(list)
         self.asked, self.headers, self.ranges = [], [], True
+        self.n_connections = 0
         self.released = threading.Event()
         self.address = ""
 
@@ -30,6 +32,10 @@ class Site:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        super().setup()
+        self.server.site.n_connections += 1
 
     def do_GET(self):
         site = self.server.site
@@ -59,11 +65,14 @@ class Handler(BaseHTTPRequestHandler):
             status = 206
             headers["Content-Range"] = f"bytes {first}-{len(body) - 1}/{len(body)}"
         rest = body[first:]
-        if fault not in ("cut", "stall"):
+        if fault not in ("cut", "stall", "trickle"):
             return self.answer(status, rest, **headers)
         self.answer(status, rest[:value], length=len(rest), **headers)
         if fault == "stall":
             site.released.wait(60)
+        while fault == "trickle" and value < len(rest) and not site.released.wait(0.01):
+            self.wfile.write(rest[value : value + 10_000])
+            value += 10_000
         self.close_connection = True
         return None
 

@@ -26,14 +26,21 @@ def await_that(condition, driver=None):
         time.sleep(0.02)
 
 
-def kill_when(condition, *arguments):
-    """Start a driver, Python with these arguments, and kill it once something has come about."""
+@contextmanager
+def driver_of(*arguments):
+    """Yields a driver, Python with these arguments; at the end it is killed if it still runs."""
     driver = subprocess.Popen([sys.executable, *map(str, arguments)], env=_with_this_espnet3())
     try:
-        await_that(condition, driver)
+        yield driver
     finally:
         driver.kill()
         driver.wait()
+
+
+def kill_when(condition, *arguments):
+    """Start a driver, Python with these arguments, and kill it once something has come about."""
+    with driver_of(*arguments) as driver:
+        await_that(condition, driver)
 
 
 def is_running(pid):

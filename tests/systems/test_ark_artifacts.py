@@ -11,6 +11,7 @@ import soundfile
 from omegaconf import OmegaConf
 
 from espnet3.errors import ConfigError, DataError, RecordRejected
+from espnet3.runs import clean
 from espnet3.systems.base.inference import infer
 from espnet3.systems.base.inference_merge import publish
 from espnet3.systems.base.inference_runner import InferenceRunner
@@ -258,6 +259,9 @@ def test_bytes_are_the_same_for_every_number_of_workers(decode, tmp_path):
     assert [len(feats[utt]) for utt in read_scp(tmp_path / "w3/test/hyp.scp")] == [
         (100 + i) // 4 for i in range(12)
     ]
+    assert clean(tmp_path / "w1/test") == 1  # what is packed is on disk once then
+    infer(decode("w1"))
+    assert (published(tmp_path / "w1"), n_shards(tmp_path / "w1")) == (one, 0)
 
 
 def test_bytes_are_the_same_after_the_driver_was_killed(decode, tmp_path):

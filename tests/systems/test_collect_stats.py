@@ -445,9 +445,22 @@ def test_other_split_is_done_when_one_fails(config):
     assert Path("stats/valid/feats_stats.npz").exists()
 
 
-@pytest.mark.parametrize("lease_seconds", [1e-6, 60])
-def test_frames_of_two_shapes_and_missing_features_are_refused(config, lease_seconds):
-    config.run.lease_seconds = lease_seconds  # in one shard, and in several
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_an_utterance_of_another_kind_than_those_before_it_fails(config, batch_size):
+    config.collect_stats.batch_size = batch_size
+    what = ["other", "other", "", "other"]
+    for stats_dir, given, message in (
+        ("stats", ["", "", "wide", ""], "'feats' has frames of 5, and of 4 in utterance 'u00'"),
+        ("others", what, "utterance 'u00' has 'other', and utterance 'u02' has not"),
+    ):
+        config.stats_dir = stats_dir
+        with pytest.raises(RunFailed, match=message) as caught:
+            collect_stats(awkward(config, *given))
+        assert [failure["utterance"] for failure in caught.value.failures] == ["u02"]
+
+
+def test_frames_of_two_shapes_and_missing_features_are_refused(config):
+    config.run.lease_seconds = 1e-6  # so that each is in a shard of its own
     message = "frames of 4 for utterance 'u00' and of 5 for 'u02'"
     with pytest.raises(DataError, match=message):
         collect_stats(awkward(config, "", "", "wide"))

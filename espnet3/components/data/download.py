@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -13,6 +12,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from espnet3.components.data.fetch.connections import Connections
 from espnet3.components.data.fetch.http import HttpFetch, Patience, Version
 from espnet3.components.data.fetch.part_file import opened_alone
 from espnet3.components.data.fetch.restartable import RUN, Records, run_by_records
@@ -20,6 +20,7 @@ from espnet3.components.data.fetch.targets import PART, Target, as_targets, dige
 from espnet3.errors import DataError
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.env_provider import EnvironmentProvider
+from espnet3.parallel.worker.unfinished import leave_if_draining
 from espnet3.utils import durable
 from espnet3.utils.extras import import_extra
 
@@ -35,6 +36,7 @@ def download(
     retries: int = 5,
     backoff: float = 1.0,
     timeout: float = 60.0,
+    skip_failed: bool = False,
 ) -> list[Path]:
     """Download what is not there yet, as many files at a time as there are workers.
 
@@ -51,9 +53,11 @@ def download(
         backoff: Seconds to wait before the second of them, doubled for each after it. A server
             that says how long to wait is obeyed.
         timeout: Seconds without a byte after which a connection is given up.
+        skip_failed: Do without files that fail. ``on_error: skip`` of a config does not: a corpus
+            with a hole looks like a whole one.
 
     Returns:
-        The files, in the order of the targets; without those that ``on_error: skip`` left out.
+        The files, in the order of the targets; without those that were left out.
 
     Raises:
         ConfigError: A target cannot be used, or urllib3 is missing; nothing was started.
@@ -63,7 +67,8 @@ def download(
     provider = DownloadProvider(wanted, out_dir, Patience(retries, backoff, timeout))
     runner = DownloadRunner(provider, output_dir=Path(out_dir) / RUN, shard_subdir=STEP)
     files = provider.files()
-    done = run_by_records(runner, [target.path for target in wanted], files.is_recorded)
+    paths = [target.path for target in wanted]
+    done = run_by_records(runner, paths, files.is_recorded, skip_failed=skip_failed)
     return [Path(out_dir) / path for path in done]
 
 
@@ -126,6 +131,7 @@ class DownloadedFiles:
         self._targets = {target.path: target for target in targets}
         self._records = Records(out_dir / RUN / "downloaded")
         self._patience = patience
+        self._connections = Connections(patience.timeout)
 
     def is_recorded(self, path: str) -> bool:
         """Tell whether a target is there as it was when it was found to be right."""
@@ -174,7 +180,9 @@ class DownloadedFiles:
             part.seek(0)
             try:
                 with target.source.open("rb") as source:
-                    shutil.copyfileobj(source, part, 1 << 20)
+                    while piece := source.read(1 << 20):
+                        part.write(piece)
+                        leave_if_draining()
             except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
                 raise DataError(f"{target.path}: {target.source}: {error.strerror}") from None
             part.flush()
@@ -187,7 +195,9 @@ class DownloadedFiles:
             part.truncate(0)
         begin = partial(self._begin, target)
         checked = bool(target.checksums)
-        fetch = HttpFetch(target.url, part, version, begin, self._patience, checked=checked)
+        fetch = HttpFetch(
+            target.url, self._connections, part, version, begin, self._patience, checked=checked
+        )
         try:
             fetch.run()
         except DataError as error:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from espnet3.components.data.fetch.archive_members import Member, members, readable, suffix_of
+from espnet3.components.data.fetch.archive_room import MAX_RATIO, Room
 from espnet3.components.data.fetch.part_file import opened_alone
 from espnet3.components.data.fetch.restartable import RUN, Records, run_by_records
 from espnet3.errors import ConfigError, DataError
@@ -26,7 +27,13 @@ logger = logging.getLogger(__name__)
 STEP = "extract"
 
 
-def extract(archives: Iterable[str | Path], out_dir: str | Path) -> list[Path]:
+def extract(
+    archives: Iterable[str | Path],
+    out_dir: str | Path,
+    *,
+    max_ratio: float = MAX_RATIO,
+    skip_failed: bool = False,
+) -> list[Path]:
     """Unpack each archive into a directory of its own, as many at a time as there are workers.
 
     ``<anywhere>/train.tar.gz`` becomes ``<out_dir>/train/``. A directory gets its name when it is
@@ -36,23 +43,27 @@ def extract(archives: Iterable[str | Path], out_dir: str | Path) -> list[Path]:
     Args:
         archives: tar (also with gz, bz2, xz, and from Python 3.14 on zst) and zip.
         out_dir: Holds the directories, and the run in ``run/extract``.
+        max_ratio: Content over archive, in bytes, beyond which one is taken for a bomb and refused
+            if the content is more than a GiB.
+        skip_failed: Do without archives that fail. ``on_error: skip`` of a config does not: a
+            corpus with a hole looks like a whole one.
 
     Returns:
-        The directories, in the order of the archives; without those that ``on_error: skip`` left
-        out.
+        The directories, in the order of the archives; without those that were left out.
 
     Raises:
         ConfigError: A format is not known, or two archives have one name; nothing was started.
         RunFailed: Archives failed; it names them and the members that were refused.
     """
-    provider = ExtractProvider(archives, out_dir)
+    provider = ExtractProvider(archives, out_dir, max_ratio)
     runner = ExtractRunner(provider, output_dir=Path(out_dir) / RUN, shard_subdir=STEP)
     unpacked = provider.unpacked()
-    done = run_by_records(runner, list(provider.archives), unpacked.is_recorded)
+    names = list(provider.archives)
+    done = run_by_records(runner, names, unpacked.is_recorded, skip_failed=skip_failed)
     return [Path(out_dir) / name for name in done]
 
 
-def extract_archive(archive: str | Path, to: str | Path) -> None:
+def extract_archive(archive: str | Path, to: str | Path, *, max_ratio: float = MAX_RATIO) -> None:
     """Unpack one archive into a directory, which gets its name when it is whole.
 
     Refused are members that would be outside of it: absolute names, ``..``, links that lead out,
@@ -62,11 +73,13 @@ def extract_archive(archive: str | Path, to: str | Path) -> None:
     Args:
         archive: tar or zip, see `extract`.
         to: Must not be there, or be empty.
+        max_ratio: See `extract`.
 
     Raises:
         ConfigError: No format is known by the archive's name.
-        DataError: A member is refused, the archive is damaged, ``to`` is there, or another process
-            is at it; nothing is left.
+        DataError: A member is refused, the archive is damaged, has more in it than the disk has
+            room for or than ``max_ratio`` allows, ``to`` is there, or another process is at it;
+            nothing is left.
         OSError: The archive cannot be read, or the disk not be written.
     """
     archive, to = Path(archive), Path(to)
@@ -75,7 +88,7 @@ def extract_archive(archive: str | Path, to: str | Path) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     # Another process would take this one's directory for that of one that was killed.
     with opened_alone(to.with_name(f".{to.name}.lock"), patience=0), _temporary(to) as directory:
-        unpacking = _Unpacking(archive, directory)
+        unpacking = _Unpacking(archive, directory, Room(archive, directory, max_ratio))
         for member in members(archive, directory):
             with readable(f"{archive}: {member.name!r}"):
                 unpacking.put(member)
@@ -90,12 +103,15 @@ class ExtractProvider(EnvironmentProvider):
     Args:
         archives: As for `extract`.
         out_dir: Holds the directories.
+        max_ratio: As for `extract`.
 
     Raises:
         ConfigError: As for `extract`.
     """
 
-    def __init__(self, archives: Iterable[str | Path], out_dir: str | Path) -> None:
+    def __init__(
+        self, archives: Iterable[str | Path], out_dir: str | Path, max_ratio: float = MAX_RATIO
+    ) -> None:
         super().__init__()
         self.archives: dict[str, Path] = {}
         """By the name of their directory."""
@@ -106,7 +122,7 @@ class ExtractProvider(EnvironmentProvider):
                 raise ConfigError(f"{archive} cannot be unpacked to {out_dir}/{name}; rename it")
             if other != archive.absolute():
                 raise ConfigError(f"{other} and {archive} would both be unpacked to {name}/")
-        self._out_dir = Path(out_dir).absolute()
+        self._out_dir, self._max_ratio = Path(out_dir).absolute(), max_ratio
 
     def build_env_local(self) -> dict[str, Any]:
         """Build ``unpacked``, which unpacks by name."""
@@ -114,7 +130,7 @@ class ExtractProvider(EnvironmentProvider):
 
     def unpacked(self) -> UnpackedArchives:
         """Give what unpacks an archive, or tells whether it is unpacked."""
-        return UnpackedArchives(self.archives, self._out_dir)
+        return UnpackedArchives(self.archives, self._out_dir, self._max_ratio)
 
 
 class ExtractRunner(BaseRunner):
@@ -138,11 +154,12 @@ class UnpackedArchives:
     Args:
         archives: By the name of their directory.
         out_dir: Absolute.
+        max_ratio: As for `extract`.
     """
 
-    def __init__(self, archives: dict[str, Path], out_dir: Path) -> None:
+    def __init__(self, archives: dict[str, Path], out_dir: Path, max_ratio: float) -> None:
         self.out_dir = out_dir
-        self._archives = archives
+        self._archives, self._max_ratio = archives, max_ratio
         self._records = Records(out_dir / RUN / "extracted")
 
     def is_recorded(self, name: str) -> bool:
@@ -170,7 +187,7 @@ class UnpackedArchives:
         self._records.write(name, {"archive": made_from})
         logger.info("unpacking %s to %s", archive, to)
         try:
-            extract_archive(archive, to)
+            extract_archive(archive, to, max_ratio=self._max_ratio)
         except BaseException:  # whoever unpacks it by hand then has a directory of their own
             self._records.remove(name)
             raise
@@ -179,8 +196,8 @@ class UnpackedArchives:
 class _Unpacking:
     """Puts members of one archive into a directory that nobody else writes."""
 
-    def __init__(self, archive: Path, directory: Path) -> None:
-        self._archive, self._directory = archive, directory
+    def __init__(self, archive: Path, directory: Path, room: Room) -> None:
+        self._archive, self._directory, self._room = archive, directory, room
         self._made: dict[PurePosixPath, str] = {PurePosixPath("."): "directory"}
 
     def put(self, member: Member) -> None:
@@ -218,6 +235,7 @@ class _Unpacking:
         elif member.content is None:
             self._refuse(member, "it is a device, a pipe or something else that is no data")
         else:
+            self._room.take(member.size, member.name)
             with at.open("xb") as file:
                 shutil.copyfileobj(member.content, file, 1 << 20)
             if member.executable:
@@ -227,6 +245,8 @@ class _Unpacking:
                     os.utime(at, (member.mtime, member.mtime))
 
     def _make_directory(self, member: Member, path: PurePosixPath) -> None:
+        if self._made.get(path) == "directory":
+            return
         for part in [*reversed(path.parents), path]:
             kind = self._made.get(part)
             if kind is None:

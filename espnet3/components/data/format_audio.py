@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,11 @@ from espnet3.components.data.made_files import (
     read_shards,
     recipe_of,
     stamp_of,
+)
+from espnet3.components.data.published_audio import (
+    FormattedAudio,
+    note_published,
+    published_before,
 )
 from espnet3.components.data.utterances import (
     Utterance,
@@ -51,23 +55,6 @@ STEP = "format_audio"
 ARKS = "wav"  # the packed field, and its directory below out_dir
 
 
-@dataclass(frozen=True)
-class FormattedAudio:
-    """What was published.
-
-    Attributes:
-        wav_scp: ``<utterance> <absolute path>`` in the order given, for Kaldi and ESPnet.
-        utt2num_samples: ``<utterance> <samples>`` in the same order.
-        n_utterances: How many.
-        seconds: Of audio in all.
-    """
-
-    wav_scp: Path
-    utt2num_samples: Path
-    n_utterances: int
-    seconds: float
-
-
 def format_audio(
     utterances: Iterable[Utterance | tuple[str, str | os.PathLike[str]]],
     out_dir: str | os.PathLike[str],
@@ -89,7 +76,7 @@ def format_audio(
         out_dir: Gets ``audio/<utterance>.flac`` (beyond 4000 utterances ``audio/<hash>/...``),
             ``wav.scp``, ``utt2num_samples``, and the run in ``run/format_audio``. With
             ``flac.ark``, ``wav/wav.<N>.ark`` of up to 1 GiB in place of files; those stand in the
-            run directory as well, which may be removed afterwards.
+            run directory as well, until ``espnet3 clean``.
         sample_rate: Hz.
         audio_format: ``flac``, ``wav`` or ``flac.ark``.
         channel: From 0, or ``"mean"``; `None` fails recordings with several channels.
@@ -100,6 +87,7 @@ def format_audio(
         DataError: An id comes twice, a source or a ``wav.scp`` of somebody else lies where results
             go, or a result is gone.
         RunFailed: Some utterances failed, all others are done; nothing was published.
+        RunStopped: ``run.limit`` leaves some to be made.
     """
     out = Path(out_dir).absolute()
     items = checked_utterances(utterances)
@@ -118,10 +106,12 @@ def format_audio(
     if not missing:
         return runner.publish([])
     try:
-        made: FormattedAudio = runner(_as_items(missing), durations=known_seconds(missing))
+        made: FormattedAudio | None = runner(_as_items(missing), known_seconds(missing))
     except RunFailed as error:
         error.debug = ""  # the runner is nothing that the caller has in hand
         raise
+    if made is None:  # its shards were removed, or it is limited
+        return published_before(runner.run_dir, out, sample_rate)
     return made
 
 
@@ -241,15 +231,15 @@ class FormatAudioRunner(BaseRunner):
         if how["audio_format"] == "flac.ark":
             publish_ark(chain.from_iterable(entries_of(d, ARKS) for d in shard_dirs), ARKS, out)
             counts = publish_counts(shard_dirs, out)
+            arks = (f"{ARKS}/{path.name}" for path in (out / ARKS).glob("*.ark"))
+            note_published(self.run_dir, out, ["wav.scp", SAMPLES, *arks], counts)
         else:
             rows = read_shards(shard_dirs)
             if self.before is not None and self.before.kept:
                 rows = self.before.among(self.utterances, rows)
             counts = publish_files(rows, out, self.run_dir, self.before)
         durable.fsync_path(out)
-        n_utterances, n_samples = counts
-        seconds = n_samples / how["sample_rate"]
-        return FormattedAudio(out / "wav.scp", out / SAMPLES, n_utterances, seconds)
+        return FormattedAudio.of(out, counts, how["sample_rate"])
 
 
 def _missing(runner: FormatAudioRunner, items: Sequence[Utterance]) -> Sequence[Utterance]:
@@ -270,7 +260,7 @@ def _missing(runner: FormatAudioRunner, items: Sequence[Utterance]) -> Sequence[
             manifest.check_identity(manifest.known_part(runner.identity()), run_dir)
         before.take_over(run_dir)
         missing = before.missing(items, how, there)
-        runner.resume = False  # of the run alone: all that it has made is kept
+        runner.starts_over = True  # of the run alone: all that it has made is kept
     if before.kept:
         logger.info("%d of %d utterances are there already", len(before.kept), len(items))
     return missing

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any, Literal
 
 from espnet3.errors import ConfigError
@@ -28,8 +29,19 @@ _OUTER_APOSTROPHE = re.compile(r"(?<!\w)'|'(?!\w)")
 PERCENT = {
     "en": "percent", "es": "por ciento", "fr": "pour cent", "it": "per cento", "ru": "процентов",
 }  # fmt: skip
-_DECIMALS_LOST = ("cy", "it")
-"""Languages whose words num2words has for a float only: of a `Decimal` it says the whole part."""
+PLUS = {"en": "plus", "es": "más", "fr": "plus", "it": "più", "ru": "плюс"}
+FRACTIONS = {
+    "en": ("one", "and", {"2": "half halves", "3": "third thirds", "4": "quarter quarters"}),
+    "es": ("un", "y", {"2": "medio medios", "3": "tercio tercios", "4": "cuarto cuartos"}),
+    "fr": ("un", "et", {"2": "demi demis", "3": "tiers tiers", "4": "quart quarts"}),
+    "it": ("un", "e", {"2": "mezzo mezzi", "3": "terzo terzi", "4": "quarto quarti"}),
+}
+"""The numerator 1, what joins a whole number and a fraction, and the denominators."""
+_FRACTION = re.compile(r"(?<![\d.,/])(?:(\d+) +)?([1-3])[/\u2044]([234])(?![\d/]|[.,]\d)")
+_VULGAR = re.compile("[¼½¾⅓⅔]")
+# Not what joins two words or numbers, nor a dash of several characters.
+_MINUS = re.compile(r"(?<![\w.,)\-\u2212])[-\u2212](?=[.,]?\d)")
+_PLUS = re.compile(r"(?<![^\W\d])(?<!\+)\+(?=\s?\d)")
 _ORDINAL = {
     "en": r"(?:st|nd|rd|th)\b", "es": "[ºª]", "it": "[ºª°]", "fr": r"(?:er|re|e|ème|eme)\b",
 }  # fmt: skip
@@ -152,9 +164,11 @@ def single_spaces(text: str) -> str:
 class NumbersToWords:
     """Writes numbers as words, by num2words.
 
-    Known are whole numbers, grouped ones (``1,000`` in English, ``1.000`` elsewhere), decimals,
-    ordinals as ``1st``, ``1er``, ``1º`` (not in Russian), and ``%``. All other digits are single
-    numbers each. A number is a word of its own: ``3D`` is ``three D``.
+    Known are whole numbers, grouped ones (``1,000`` in English, ``1.000`` elsewhere), decimals
+    as they are written (``1.10`` is ``one point one zero``), ordinals as ``1st``, ``1er``, ``1º``
+    (not in Russian), signs, ``%``, and halves, thirds and quarters (``1/2``, ``2 3/4``, ``½``; not
+    in Russian). All other digits are single numbers each. A number is a word of its own: ``3D`` is
+    ``three D``.
 
     Attributes:
         language: A code that num2words knows.
@@ -175,6 +189,7 @@ class NumbersToWords:
 
     def __call__(self, text: str) -> str:
         """Return the text without digits."""
+        text = self._fractions_said(self._signs_said(text))
         ordinal = _ORDINAL.get(self.language)
         if ordinal:
             text = re.sub(
@@ -187,14 +202,43 @@ class NumbersToWords:
             text = re.sub(r"(?<=\d)\s*%", f" {percent} ", text)
         return re.sub(r"\d+(?:[.,]\d+)*", lambda found: f" {self._number(found[0])} ", text)
 
+    def _signs_said(self, text: str) -> str:
+        if _MINUS.search(text):
+            minus = self._say("-1").removesuffix(self._say("1")).strip()
+            text = _MINUS.sub(f" {minus} ", text)
+        plus = PLUS.get(self.language)
+        return _PLUS.sub(f" {plus} ", text) if plus else text
+
+    def _fractions_said(self, text: str) -> str:
+        if self.language not in FRACTIONS:
+            return text
+        one, joined, denominators = FRACTIONS[self.language]
+
+        def said(found: re.Match[str]) -> str:
+            whole, upper, lower = found.groups()
+            if int(upper) >= int(lower):
+                return found[0]
+            singular, plural = denominators[lower].split()
+            words = f"{one} {singular}" if upper == "1" else f"{self._say(upper)} {plural}"
+            return f" {whole} {joined} {words} " if whole else f" {words} "
+
+        text = _VULGAR.sub(lambda found: " " + unicodedata.normalize("NFKC", found[0]), text)
+        return _FRACTION.sub(said, text)
+
     def _number(self, written: str) -> str:
         group, point = (",", ".") if self.language == "en" else (".", ",")
         if re.fullmatch(rf"[1-9]\d{{0,2}}(?:\{group}\d{{3}})+(?:\{point}\d+)?", written):
             written = written.replace(group, "")
         parts = re.split(r"[.,]", written)
         if len(parts) == 2 and not self._spelled(parts[0]) and written.count(group) == 0:
-            return self._say(".".join(parts))
+            return self._decimal(*parts)
         return " ".join(self._whole(part) for part in parts)
+
+    def _decimal(self, whole: str, fraction: str) -> str:
+        point = _point(self.language)
+        if point is None:
+            return self._say(f"{whole}.{fraction}")
+        return " ".join([self._say(whole), point, *map(self._say, fraction)])
 
     def _whole(self, digits: str) -> str:
         return " ".join(map(self._say, digits)) if self._spelled(digits) else self._say(digits)
@@ -205,9 +249,19 @@ class NumbersToWords:
 
     def _say(self, number: str, to: str = "cardinal") -> str:
         num2words: Any = import_extra("num2words", "writing numbers as words").num2words
-        exact = float if self.language[:2] in _DECIMALS_LOST else Decimal
-        value = exact(number) if "." in number else int(number)
+        value = Decimal(number) if "." in number else int(number)
         try:
             return str(num2words(value, lang=self.language, to=to))
         except OverflowError:  # more digits than the language has words for
             return " ".join(map(self._say, number.replace(".", "")))
+
+
+@cache
+def _point(language: str) -> str | None:
+    """The word before decimals; None where they are not said digit by digit."""
+    num2words: Any = import_extra("num2words", "writing numbers as words").num2words
+    # Of a `Decimal`, num2words says the whole part alone in some languages.
+    sample, one, two, three = (str(num2words(n, lang=language)) for n in (1.23, 1, 2, 3))
+    head, _, rest = sample.partition(" ")
+    digits = f" {two} {three}"
+    return rest.removesuffix(digits) if head == one and rest.endswith(digits) else None

@@ -16,6 +16,8 @@ from espnet3.parallel.engine.order import AS_GIVEN, Order
 from espnet3.parallel.engine.report import HUNG, KILLED, UnitFailure
 from espnet3.parallel.wording import first_line, printable, unless_resuming
 
+HOW_TO_SKIP = "`on_error: skip` (in `run:`, or in what set_parallel is given) to publish without"
+"""Words of the advice of `run_failed`; a step that is skipped in another way puts its own there."""
 SHOWN = 5  # failed items in the error's table
 KINDS = 4  # kinds of exceptions that are counted by name
 LOGS = 3  # workers' logs that are named
@@ -144,12 +146,13 @@ def _way_on(kinds: Counter[str], config: RunConfig, n_left: int | None) -> list[
         else:
             what = f"these and the {n_left} left" if n_left else "these"
         return [f"Mend the cause and run {the_same}: it does {what}."]
-    skip = "`on_error: skip` (in `run:`, or in what set_parallel is given) to publish without"
     if not n_again:
-        return [f"Run {the_same} with {skip} them."]
+        return [f"Run {the_same} with {HOW_TO_SKIP} them."]
     if kinds[KILLED]:
-        return [f"Run {the_same} to retry the others ({n_again}), or with {skip} all of these."]
-    return [f"Run {the_same} to retry just these, or with {skip} them."]
+        return [
+            f"Run {the_same} to retry the others ({n_again}), or with {HOW_TO_SKIP} all of these."
+        ]
+    return [f"Run {the_same} to retry just these, or with {HOW_TO_SKIP} them."]
 
 
 def _counts(kinds: Counter[str]) -> str:

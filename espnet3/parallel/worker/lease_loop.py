@@ -28,6 +28,7 @@ from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.memory import is_out_of_memory, let_go
 from espnet3.parallel.worker.stand_in import with_stand_in
+from espnet3.parallel.worker.unfinished import UnitUnfinished, draining_is
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,8 @@ class LeaseWorker:
             raise OwnershipLost(f"{directory} is there already: the run has another owner")
         self._marker.begin_lease(lease.number)
         try:
-            report = self._run(lease, items, seconds, shard_id, directory)
+            with draining_is(self.draining):
+                report = self._run(lease, items, seconds, shard_id, directory)
             if self.cuda_error:
                 report = put_down_to_gpu(report, self.cuda_error)
             found = self._halving and self._halving.take_found()
@@ -247,6 +249,8 @@ class LeaseWorker:
                     state = fold(state, result, **hook_env)
             except KeyboardInterrupt:
                 raise
+            except UnitUnfinished:
+                break
             except BaseException as error:  # sys.exit() in user code must not end the worker
                 if os.getpid() != self._pid:
                     os._exit(1)  # a child that user code forked: it must not go on as a worker

@@ -19,6 +19,14 @@ TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz"
 ZSTD = (".tar.zst", ".tzst")
 ZIP = (".zip",)
 
+LONGEST_HEADER = 1 << 20
+"""Bytes of what is read into memory beside the contents of files."""
+
+_DESCRIPTIONS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+
 Kind = Literal["file", "directory", "symlink", "hardlink", "other"]
 
 _BROKEN = (
@@ -34,6 +42,7 @@ class Member:
         name: As the archive has it.
         kind: ``other`` are devices, pipes and whatever else is no data.
         content: Of a file; read it before the next member is asked for.
+        size: Bytes of it; it gives no more.
         target: Of a link.
         executable: Whether its owner may execute it.
         mtime: When it was modified, in seconds since 1970; None if that is not known.
@@ -42,6 +51,7 @@ class Member:
     name: str
     kind: Kind
     content: IO[bytes] | None = None
+    size: int = 0
     target: str = ""
     executable: bool = False
     mtime: float | None = None
@@ -101,7 +111,18 @@ def readable(what: str) -> Iterator[None]:
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """Does not take a damaged header, or the end of the file, for the end of the archive."""
+    """Does not take a damaged header, or the end of the file, for the end of the archive.
+
+    What describes the next member (its long name, its times) is read into memory, so a long one
+    is taken for damaged, too.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictTarInfo:
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _DESCRIPTIONS and info.size > LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {info.size} bytes")
+        return info
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> _StrictTarInfo:
@@ -116,17 +137,17 @@ class _StrictTarInfo(tarfile.TarInfo):
 def _of_tar(archive: Path, inside: Path) -> Iterator[Member]:
     with tarfile.open(archive, tarinfo=_StrictTarInfo) as tar:
         for info in tar:
-            _ask_filter(archive, info, inside)
+            if not info.isreg():  # a plain file is put below plain directories alone
+                _ask_filter(archive, info, inside)
             executable = bool((info.mode or 0) & stat.S_IXUSR)
             if info.isreg():
                 content = tar.extractfile(info)
-                yield Member(info.name, "file", content, "", executable, info.mtime)
+                yield Member(info.name, "file", content, info.size, "", executable, info.mtime)
             elif info.isdir():
                 yield Member(info.name, "directory")
             elif info.issym() or info.islnk():
-                yield Member(
-                    info.name, "symlink" if info.issym() else "hardlink", None, info.linkname
-                )
+                kind: Kind = "symlink" if info.issym() else "hardlink"
+                yield Member(info.name, kind, target=info.linkname)
             else:
                 yield Member(info.name, "other")
         # The checksum of what is compressed stands at its end.
@@ -155,10 +176,27 @@ def _of_zip(archive: Path) -> Iterator[Member]:
             if info.is_dir():
                 yield Member(info.filename, "directory")
             elif stat.S_ISLNK(mode):
+                if info.file_size > LONGEST_HEADER:
+                    raise DataError(f"{archive}: {info.filename!r} is refused: no link is so long")
                 target = whole.read(info).decode("utf-8", "surrogateescape")
-                yield Member(info.filename, "symlink", None, target)
+                yield Member(info.filename, "symlink", target=target)
             elif kind not in (0, stat.S_IFREG):
                 yield Member(info.filename, "other")
             else:
                 with whole.open(info) as content:
-                    yield Member(info.filename, "file", content, "", bool(mode & stat.S_IXUSR))
+                    executable = bool(mode & stat.S_IXUSR)
+                    yield Member(info.filename, "file", content, info.file_size, "", executable)
+
+
+def declared_size(archive: Path) -> int:
+    """Bytes of the files in a zip, as its directory tells them; of a tar, what is known at once.
+
+    Raises:
+        DataError: It is damaged.
+        OSError: It cannot be read.
+    """
+    suffix = suffix_of(archive).lower()
+    if suffix in ZIP:
+        with readable(str(archive)), zipfile.ZipFile(archive) as whole:
+            return sum(info.file_size for info in whole.infolist())
+    return archive.stat().st_size if suffix == TAR[0] else 0

@@ -9,15 +9,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import TYPE_CHECKING, BinaryIO
 
+from espnet3.components.data.fetch.connections import Connections
 from espnet3.errors import DataError
+from espnet3.parallel.worker.unfinished import leave_if_draining, sleep
 from espnet3.utils.masking import mask_url
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3 import BaseHTTPResponse
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class HttpFetch:
 
     Args:
         url: With http or https. User and password in it are sent to its host and to no other.
+        connections: Of this process.
         part: Open for reading and writing; what it holds counts as the beginning of the body.
         version: Of which the beginning in ``part`` is.
         checked: The content is checked afterwards, so it may be gone on with even where the server
@@ -95,6 +96,7 @@ class HttpFetch:
     def __init__(
         self,
         url: str,
+        connections: Connections,
         part: BinaryIO,
         version: Version,
         begin: Callable[[Version], None],
@@ -103,7 +105,7 @@ class HttpFetch:
         checked: bool,
     ) -> None:
         self._shown = mask_url(url)
-        self._pool, self._address, self._headers = _connection(url, patience.timeout)
+        self._pool, self._address, self._headers = connections.to(url)
         self._part, self._version, self._begin = part, version, begin
         self._patience, self._checked = patience, checked
         self.resumed = False
@@ -114,6 +116,7 @@ class HttpFetch:
 
         Raises:
             DataError: The server refuses, or the retries are used up.
+            UnitUnfinished: The worker is told to drain.
         """
         from urllib3 import Retry
         from urllib3.exceptions import HTTPError, MaxRetryError
@@ -123,7 +126,7 @@ class HttpFetch:
             total=patience.retries, backoff_factor=patience.backoff, backoff_jitter=patience.backoff
         )
         furthest = self._size()
-        with self._pool, _unlogged():
+        with _unlogged():
             while True:
                 response = error = None
                 try:
@@ -142,7 +145,8 @@ class HttpFetch:
                 except MaxRetryError:
                     break
                 logger.warning("%s: %s; trying again", self._shown, problem)
-                retry.sleep(response if response and _asked_to_wait(response) else None)
+                asked = 0.0 if response is None else _asked_to_wait(response)
+                sleep(asked or retry.get_backoff_time())
         # Not while another is handled: urllib3 writes whole URLs into its messages.
         raise DataError(f"{self._shown}: {problem}; given up after {patience.retries} retries")
 
@@ -195,6 +199,7 @@ class HttpFetch:
             raise DataError(f"{self._shown}: {problem}")
         for piece in response.stream(PIECE, decode_content=False):
             self._part.write(piece)
+            leave_if_draining()
         whole = not found or not found["total"].isdigit() or self._size() == int(found["total"])
         return "" if whole else "a part of the rest came, not all of it"
 
@@ -211,26 +216,6 @@ class HttpFetch:
         self.resumed = False
         self._part.seek(0)
         return self._part.truncate()
-
-
-def _connection(url: str, timeout: float) -> tuple[PoolManager, str, dict[str, str]]:
-    """A pool for a URL, the URL as it is asked for, and the headers that go with it."""
-    from urllib3 import PoolManager, ProxyManager, make_headers
-
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    headers = {"User-Agent": "espnet3", "Accept-Encoding": "identity"}
-    if at:
-        headers |= make_headers(basic_auth=unquote(user))
-    address = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
-    options: dict[str, Any] = {"timeout": timeout, "maxsize": 1}
-    proxy = getproxies().get(parts.scheme)
-    if not proxy or proxy_bypass(host):
-        return PoolManager(**options), address, headers
-    user = urlsplit(proxy).netloc.rpartition("@")[0]
-    if user:
-        options["proxy_headers"] = make_headers(proxy_basic_auth=unquote(user))
-    return ProxyManager(proxy, **options), address, headers
 
 
 def _reason(error: Exception) -> str:

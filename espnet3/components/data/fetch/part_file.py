@@ -12,6 +12,7 @@ from io import BufferedRandom
 from pathlib import Path
 
 from espnet3.errors import DataError
+from espnet3.parallel.worker.unfinished import sleep
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def opened_alone(path: Path, patience: float) -> Iterator[BufferedRandom]:
         file.close()
         if time.monotonic() > deadline:
             raise DataError(f"{path} is being written by another process; run again when it ended")
-        time.sleep(0.1)
+        sleep(0.1)
     with file:
         try:
             yield file

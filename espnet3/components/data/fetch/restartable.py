@@ -15,11 +15,15 @@ from typing import Any
 
 from espnet3.errors import IdentityChanged, RunFailed
 from espnet3.parallel.base_runner import BaseRunner
+from espnet3.parallel.engine.failures import HOW_TO_SKIP
 from espnet3.parallel.engine.report import KILLED
+from espnet3.parallel.parallel import get_settings, run_settings
 from espnet3.utils import durable
 
 RUN = "run"
 """Below a step's output directory, where its run and its records are kept."""
+
+_HOW_TO_SKIP = "`skip_failed=True` (in this call) to do without"
 
 
 class Records:
@@ -55,7 +59,11 @@ class Records:
 
 
 def run_by_records(
-    runner: BaseRunner, names: Sequence[str], is_done: Callable[[str], bool]
+    runner: BaseRunner,
+    names: Sequence[str],
+    is_done: Callable[[str], bool],
+    *,
+    skip_failed: bool,
 ) -> list[str]:
     """Run over the items until those that the engine counts as done are.
 
@@ -63,27 +71,39 @@ def run_by_records(
     that was done is not there any more, or if items only failed because their worker or driver was
     killed: what a killed transfer has left is gone on with.
 
+    Two keys of the `run:` block that is set are for processing, and do not hold here. With
+    ``on_error: skip`` a corpus with a hole would be taken for a whole one. With ``resume: false``
+    nothing would be another: what is there is found by its record in any case.
+
     Args:
         runner: Its results are the names of the items that are done.
         names: The items.
         is_done: Whether an item's output is there as it was recorded.
+        skip_failed: Do without items that fail.
 
     Returns:
-        The items that are done; all of them, but for ``run.limit`` and ``on_error: skip``.
+        The items that are done; all of them, but for ``run.limit`` and `skip_failed`.
     """
-    for resume in (True, False):
-        runner.resume = resume
-        try:
-            done = runner(names)
-        except IdentityChanged:
-            if not resume:
-                raise
-            continue
-        except RunFailed as error:
-            error.debug = ""  # the runner is nothing that the caller has in hand
-            if not resume or any(failure["error"] != KILLED for failure in error.failures):
-                raise
-            continue
-        if done is None or all(map(is_done, done)):
-            break
+    on_error = get_settings()[1].on_error
+    if skip_failed:
+        on_error = "skip"
+    elif on_error == "skip":
+        on_error = "finish"
+    with run_settings(resume=True, on_error=on_error):
+        for starts_over in (False, True):
+            runner.starts_over = starts_over
+            try:
+                done = runner(names)
+            except IdentityChanged:
+                if starts_over:
+                    raise
+                continue
+            except RunFailed as error:
+                error.debug = ""  # the runner is nothing that the caller has in hand
+                error.args = (error.summary.replace(HOW_TO_SKIP, _HOW_TO_SKIP),)
+                if starts_over or any(failure["error"] != KILLED for failure in error.failures):
+                    raise
+                continue
+            if done is None or all(map(is_done, done)):
+                break
     return [name for name in names if is_done(name)]

@@ -100,11 +100,10 @@ def _check_complete(shards: Sequence[_Shard], names: Sequence[str]) -> None:
     """Refuse a name that some utterances lack, naming the first of them."""
     for name in names:
         for shard in shards:
-            entry = shard.names.get(name, NameSummary(missing=shard.first_utterance))
-            if shard.records and entry.missing is not None:
+            if shard.records and name not in shard.names:
                 have = sum(s.names[name].lines for s in shards if name in s.names)
                 raise DataError(
-                    f"{name!r} is missing for utterance {entry.missing!r}; {have} of "
+                    f"{name!r} is missing for utterance {shard.first_utterance!r}; {have} of "
                     f"{sum(s.records for s in shards)} utterances have it. Give it for every "
                     "utterance and start again with resume: false. Nothing was published."
                 )
@@ -113,8 +112,8 @@ def _check_complete(shards: Sequence[_Shard], names: Sequence[str]) -> None:
 def _only_dims(shards: Sequence[_Shard], name: str) -> str:
     first: dict[str, str] = {}
     for shard in shards:
-        for dims, utterance in (shard.names[name].dims if name in shard.names else {}).items():
-            first.setdefault(dims, utterance)
+        if name in shard.names:
+            first.setdefault(shard.names[name].dims, shard.first_utterance)
     if len(first) > 1:
         (one, its), (other, others) = list(first.items())[:2]
         raise DataError(

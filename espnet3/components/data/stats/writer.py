@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +27,8 @@ from espnet3.utils.scp import check_utt_id
 SUMMARY_FILE = "stats.json"
 COLLECTED = "collect_feats"
 
+_ONE_KIND = "statistics need one kind of all, so mend the one that is wrong"
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 
 
@@ -35,16 +37,14 @@ class NameSummary:
     """What a shard holds of one field or feature.
 
     Attributes:
-        lines: How many utterances have it.
-        missing: The first utterance that does not.
+        lines: How many utterances have it: all of the shard.
         is_feature: Whether it is a feature.
-        dims: The shapes of a frame, ``80`` or ``4x20``, each with the first utterance that has it.
+        dims: The shape of a feature's frame, ``80`` or ``4x20``.
     """
 
     lines: int = 0
-    missing: str | None = None
     is_feature: bool = False
-    dims: dict[str, str] = field(default_factory=dict)
+    dims: str = ""
 
 
 class StatsWriter:
@@ -66,17 +66,19 @@ class StatsWriter:
         self._arks: dict[str, ShardArk] = {}
         self._close = ExitStack()
         self._records = 0
-        self._first_utterance = ""
+        self._first: StatsRecord | None = None
 
     def write(self, result: StatsRecord | Sequence[StatsRecord]) -> None:
         """Write the record of a unit, or its records.
 
         Raises:
-            RecordRejected: An id or a name cannot be one, or an ark cannot hold a feature.
+            RecordRejected: An id or a name cannot be one, an ark cannot hold a feature, or the
+                record is of another kind than the first one of the shard.
         """
         records = [result] if isinstance(result, StatsRecord) else result
         for record in records:
             _check(record)
+            _check_alike(record, self._first or records[0])
         entries = [_entries_of(record) for record in records]
         for record, of_arrays in zip(records, entries, strict=True):
             self._write_one(record, of_arrays)
@@ -87,35 +89,25 @@ class StatsWriter:
         summary = {
             "records": self._records,
             "names": {name: asdict(entry) for name, entry in self._names.items()},
-            "first_utterance": self._first_utterance,
+            "first_utterance": "" if self._first is None else self._first.utt_id,
         }
         (self._shard_dir / SUMMARY_FILE).write_text(json.dumps(summary), encoding="utf-8")
 
     def _write_one(self, record: StatsRecord, entries: Mapping[str, bytes]) -> None:
         shapes = {**record.fields, **record.features}
-        for name, entry in self._names.items():
-            if name not in shapes and entry.missing is None:
-                entry.missing = record.utt_id
         for name, shape in shapes.items():
-            entry = self._entry(name)
+            entry = self._names.setdefault(name, NameSummary())
             line = f"{record.utt_id} {','.join(map(str, shape))}\n"
             self._file(f"{name}_shape").write(line.encode())
             entry.lines += 1
             if name in record.rows:
                 entry.is_feature = True
-                dims = dims_text(shape[1:])
-                entry.dims.setdefault(dims, record.utt_id)
-                self._file(rows_file(name, dims)).write(record.rows[name].tobytes())
+                entry.dims = dims_text(shape[1:])
+                self._file(rows_file(name, entry.dims)).write(record.rows[name].tobytes())
         for name, entry_bytes in entries.items():
             self._write_entry(name, record.utt_id, entry_bytes)
         self._records += 1
-        self._first_utterance = self._first_utterance or record.utt_id
-
-    def _entry(self, name: str) -> NameSummary:
-        if name not in self._names:
-            missing = self._first_utterance if self._records else None
-            self._names[name] = NameSummary(missing=missing)
-        return self._names[name]
+        self._first = self._first or record
 
     def _file(self, name: str) -> BinaryIO:
         if name not in self._files:
@@ -160,6 +152,22 @@ def _check(record: StatsRecord) -> None:
             raise RecordRejected(
                 f"utterance {utt_id!r}: {name} has shape {array.shape}, but an ark file holds "
                 "vectors and matrices; leave out collect_stats.write_collected_feats"
+            )
+
+
+def _check_alike(record: StatsRecord, first: StatsRecord) -> None:
+    """Compare an utterance with the first one of its shard; shards are compared in the end."""
+    pair = f"utterance {record.utt_id!r}", f"utterance {first.utt_id!r}"
+    names, others = ({**one.fields, **one.features} for one in (record, first))
+    for name in sorted(names.keys() ^ others.keys()):
+        has, lacks = pair if name in names else reversed(pair)
+        raise RecordRejected(f"{pair[0]}: {has} has {name!r}, and {lacks} has not; {_ONE_KIND}")
+    for name in record.rows.keys() & first.rows.keys():
+        here, there = (dims_text(one.features[name][1:]) for one in (record, first))
+        if here != there:
+            raise RecordRejected(
+                f"{pair[0]}: {name!r} has frames of {here}, and of {there} in {pair[1]}; "
+                f"{_ONE_KIND}"
             )
 
 
