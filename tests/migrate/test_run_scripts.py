@@ -1,5 +1,6 @@
 """Run scripts, task scripts and decode configs: the configs that they become."""
 
+import os
 import sys
 
 import pytest
@@ -236,7 +237,8 @@ def test_every_run_script_and_call_gets_a_config(asr):
 def test_without_the_task_script_the_table_has_its_defaults(recipe):
     done = migrated(recipe, "./tts.sh --test_sets a --inference_config conf/none.yaml\n")
     got = config(done)
-    assert got["parallel"]["n_workers"] == 32
+    assert got["parallel"] == {"env": "local", "n_workers": 1}
+    assert "inference_nj 32 was how many pieces" in done.files["conf/inference.yaml"]
     assert got["model"]["_target_"] == "espnet2.bin.tts_inference.Text2Speech"
     assert "conf/metrics.yaml" not in done.files
     assert any("versa" in f.went_to and "metrics" in f.decide for f in done.unmapped)
@@ -296,6 +298,10 @@ def test_what_is_written_passes_the_check_once_the_marks_are_filled(asr, tmp_pat
     file = out / "conf/inference.yaml"
     text = file.read_text().replace("output_fn: ???", "output_fn: outputs.text")
     file.write_text(text.replace("???", "exp/file"))
+    for name in ("sbatch", "scancel", "squeue"):  # the job script is shown where they are
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert "#SBATCH --mem=2G" in dry_run()
 
 
