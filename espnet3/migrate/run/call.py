@@ -203,6 +203,8 @@ class CallMigration:
 
     def _scores(self, done: Runs, about: str) -> None:
         task = TASKS.get(self.call.script)
+        if task is not None and not task.module:
+            return
         setting, place = f"scoring of {self.call.script}", self.call.place
         if task is None or not task.error_rates:
             scores = task.scores if task and task.scores else "what is not known here"

@@ -59,7 +59,9 @@ _MEANINGS: tuple[tuple[str, Fate, str, str], ...] = (
      "whether it is used"),
     (r"inference_ssl_model", Fate.NEEDLESS, "packing and publishing are no stages here", ""),
     # enh.sh decodes its outputs with an ASR model, and st.sh and s2st.sh score with one.
-    (r"score_with_asr|inference_asr_.*|score_asr_.*|score_lm_.*", Fate.UNMAPPED,
+    (r"lm_test_text_(asr|tts)", Fate.UNMAPPED,
+     "texts that lm.sh decodes: a data set of the recipe's own dataset/", "its name"),
+    (r"score_with_asr|inference_asr_.*|score_asr_.*|score_lm_.*|lm_inference_\w+_config", Fate.UNMAPPED,
      "a second decoding, of what the first one made, to score it: a config of its own",
      "whether it is wanted"),
     # s2st.sh and lm.sh have no other place for it; its name there was that of the directory.

@@ -65,6 +65,8 @@ def make_model_block(recipe: Path, script: str, options: Options, file: str) -> 
     add_weights(script, task.model, options, arguments, block, file)
     for key, value in task.fixed.items():
         block.lines[key] = (value, f"{script} always says so")
+    for key, why in task.computed.items():
+        block.lines[key] = (MISSING, f"DECIDE: what {script} makes it; {why}")
     _passed(passed(script, block.module), options, arguments, block, file)
     k2 = ("k2_config",) if block.module.endswith("_k2") else ()
     for name in (*task.configs, *k2):

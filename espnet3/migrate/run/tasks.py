@@ -33,6 +33,7 @@ class Task:
         arguments: Options whose text is put behind the command.
         passed: Options that are arguments of the class, by their names there.
         fixed: Arguments that it always gives.
+        computed: Arguments whose values the script makes, and of what.
         more_inputs: Options that add an input if they are true, and its name.
         valid_too: Whether it decodes the validation set as well.
         of_the_call: Options that are arguments of each call of the model.
@@ -50,6 +51,7 @@ class Task:
     arguments: tuple[str, ...] = ("inference_args",)
     passed: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    computed: Mapping[str, str] = field(default_factory=dict)
     more_inputs: Mapping[str, str] = field(default_factory=dict)
     valid_too: bool = False
     of_the_call: tuple[str, ...] = ()
@@ -124,6 +126,7 @@ TASKS: dict[str, Task] = {
     "s2st.sh": Task(
         "s2st_inference", ("src_speech",), "inference_s2st_model", _BLEU,
         passed=_VOCODER, more_inputs=_SPEAKERS,
+        note="with teacher forcing tgt_speech as well",
     ),
     "s2t.sh": Task("s2t_inference", _SPEECH, "inference_s2t_model", _ERROR_RATES, True),
     "slu.sh": Task(
@@ -141,7 +144,12 @@ TASKS: dict[str, Task] = {
     ),
     "svs2.sh": Task(
         "svs_inference", ("text", "discrete_token"), "inference_model", _MCD,
-        passed={"vocoder_file": "vocoder_checkpoint"}, **_SVS,
+        passed={
+            "vocoder_file": "vocoder_checkpoint",
+            "mix_type": "mix_type",
+        },
+        computed={"discrete_token_layers": "it counts RVQ_layers, preset_layer and multi_token"},
+        **_SVS,
     ),
     "tts.sh": Task("tts_inference", _TEXT, "inference_model", _MCD, **_TTS),
     "tts2.sh": Task(
@@ -195,6 +203,9 @@ def inputs_of(script: str, options: Options) -> list[str]:
     for option, name in task.more_inputs.items():
         if options.is_true(option) and name not in names:
             names.append(name)
+    teacher = options.get("teacher_dumpdir")
+    if script in ("tts.sh", "tts2.sh") and teacher is not None and teacher.value != "":
+        names.append("durations")  # by which it is forced
     if script == "enh.sh" and options.is_true("is_tse_task"):
         count = options.value("ref_num")
         names += [f"enroll_ref{i + 1}" for i in range(int(count) if count.isdigit() else 1)]
