@@ -175,7 +175,13 @@ class CallMigration:
         option = self.options.get("test_sets") or self.options.get("test_set")
         if option is not None and option.value is not None:
             where = str(option.place)
-            names = {name.strip("/"): where for name in option.value.split() if name.strip("/")}
+            given = [name.strip("/") for name in option.value.split() if name.strip("/")]
+            # They become names of directories.
+            names = {name: where for name in given if ".." not in name.split("/")}
+            if len(names) < len({*given}):
+                ask = f"the names of those, in {self.file}"
+                why = "a data set outside of the data directory"
+                self._tell(option, Fate.UNMAPPED, why, ask, self.file)
             if names:
                 went = f"dataset.test: {', '.join(names)}"
                 self._tell(option, Fate.MAPPED, went, "", self.file)

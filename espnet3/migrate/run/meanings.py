@@ -58,10 +58,12 @@ _MEANINGS: tuple[tuple[str, Fate, str, str], ...] = (
      "the weights of a language model: `model.lm_file` or `model.ngram_file`, where it is used",
      "whether it is used"),
     (r"inference_ssl_model", Fate.NEEDLESS, "packing and publishing are no stages here", ""),
+    (r"inference_(\w+_|)model", Fate.UNMAPPED,
+     "the file of the weights: an argument under `model:` of conf/inference.yaml", "its path"),
     # enh.sh decodes its outputs with an ASR model, and st.sh and s2st.sh score with one.
     (r"lm_test_text_(asr|tts)", Fate.UNMAPPED,
      "texts that lm.sh decodes: a data set of the recipe's own dataset/", "its name"),
-    (r"score_with_asr|inference_asr_.*|score_asr_.*|score_lm_.*|lm_inference_\w+_config", Fate.UNMAPPED,
+    (r"score_with_asr|inference_asr_.*|score_(asr|lm)_.*|lm_inference_\w+_config", Fate.UNMAPPED,
      "a second decoding, of what the first one made, to score it: a config of its own",
      "whether it is wanted"),
     # s2st.sh and lm.sh have no other place for it; its name there was that of the directory.
