@@ -121,8 +121,8 @@ def _passed(
             finding = Finding(option.written, option.place, Fate.UNMAPPED, option.why, "", (file,))
             block.findings.append(finding)
             continue
-        value, text = _value(option.value), f"{option.written}  (--{argument})"
-        _put([DecodeSetting(argument, value, option.place, text)], arguments, block, file)
+        setting = DecodeSetting(argument, _value(option.value), option.place, option.written)
+        _put([setting], arguments, block, file)
 
 
 def _value(text: str) -> Any:
