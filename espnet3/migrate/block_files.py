@@ -22,7 +22,7 @@ def yaml_text(block: Block, about: str) -> str:
     for key, value in block.parallel.items():
         if key != "options":
             lines += _entry("  ", key, value, _why(block, key, key))
-    if "n_workers" in block.placeholders:
+    if "n_workers" in block.placeholders and "n_workers" not in block.parallel:
         lines.append(f"  # n_workers: 1   # DECIDE: {block.placeholders['n_workers']}")
     options = block.parallel.get("options")
     if options:

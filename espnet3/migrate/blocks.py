@@ -15,6 +15,7 @@ from espnet3.migrate.flags import Flag, take_apart
 from espnet3.migrate.job import NO_MEMORY, NO_WALLTIME, Job, whole
 from espnet3.migrate.kaldi_command import Command
 from espnet3.migrate.kaldi_conf import Line, Piece, submission
+from espnet3.migrate.run.options import Option
 from espnet3.migrate.shell_text import NotUnderstood
 from espnet3.parallel.config import parse_parallel
 
@@ -44,9 +45,18 @@ class Block:
     used: list[Line] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
+    def asks(self) -> dict[str, Any]:
+        """The block without what a person must decide anyway: how many workers."""
+        left_out = "n_workers" if "n_workers" in self.placeholders else ""
+        return {key: value for key, value in self.parallel.items() if key != left_out}
+
 
 def make_block(
-    command: Command, conf: list[Line], gpu: Mapping[str, str], hosts: list[str] | None
+    command: Command,
+    conf: list[Line],
+    gpu: Mapping[str, str],
+    hosts: list[str] | None,
+    pieces: Option | None,
 ) -> Block:
     """The block for what a command would have submitted.
 
@@ -55,6 +65,7 @@ def make_block(
         conf: its conf file; empty for `run.pl` and `ssh.pl`, which have none.
         gpu: what the task script writes behind the command: ``{"gpu": "1"}``, or nothing.
         hosts: those of `ssh.pl`.
+        pieces: how many jobs the run script has it start, if it says so.
     """
     if command.env in _TRANSLATE:
         block = _batch(command, conf, gpu)
@@ -64,7 +75,7 @@ def make_block(
         why = "a worker that is lost is replaced, and its items are done again"
         block.findings.append(Finding("retry.pl", command.place, Fate.NEEDLESS, why))
     if "n_workers" not in block.parallel:
-        block.placeholders["n_workers"] = _how_many(command, gpu)
+        _how_many(command, gpu, pieces, block)
     return block
 
 
@@ -77,13 +88,25 @@ def problems_of(parallel: Mapping[str, Any], file: str) -> str:
     return ""
 
 
-def _how_many(command: Command, gpu: Mapping[str, str]) -> str:
+def _how_many(
+    command: Command, gpu: Mapping[str, str], pieces: Option | None, block: Block
+) -> None:
+    """As many workers as there were jobs; on one machine it is not known how many it can hold."""
+    nj = f"{pieces.name}, {pieces.value} ({pieces.place})" if pieces else "nj (run.sh)"
+    number = int(pieces.value or 0) if pieces else None
     if command.env == "local":
         what = "GPUs" if gpu.get("gpu", "0") != "0" else "cores"
-        return f"how many workers; {command.program} used as many as there are {what}, up to nj"
-    if command.env == "ssh":
-        return "how many workers; ssh.pl used up to nj"
-    return "how many workers, each a job; ESPnet2 submitted nj (run.sh) jobs at once"
+        why = f"how many workers, each with its own model; {command.program} ran as many jobs at "
+        why += f"once as there are {what}, up to {nj}"
+        number = 1
+    elif command.env == "ssh":
+        why = f"how many workers; ssh.pl used up to {nj}"
+    else:
+        why = f"how many workers, each a job; ESPnet2 submitted {nj}, at once"
+    block.placeholders["n_workers"] = why
+    if number is not None:
+        rest = dict(block.parallel)
+        block.parallel = {"env": rest.pop("env"), "n_workers": number, **rest}
 
 
 def _without_scheduler(command: Command, gpu: Mapping[str, str], hosts: list[str] | None) -> Block:

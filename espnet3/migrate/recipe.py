@@ -15,8 +15,10 @@ from espnet3.migrate.data.preparation import Preparation, read_preparation
 from espnet3.migrate.findings import Fate, Finding, Place, merged, problem
 from espnet3.migrate.kaldi_command import Command
 from espnet3.migrate.kaldi_conf import BUILT_IN, FILES, Line, parse_conf
-from espnet3.migrate.run.call import Blocks, Runs
-from espnet3.migrate.run.migration import migrate_runs, run_scripts
+from espnet3.migrate.run.call import Runs
+from espnet3.migrate.run.migration import migrate_runs, pieces_of, run_scripts
+from espnet3.migrate.run.options import Option
+from espnet3.migrate.run.workers import Blocks
 from espnet3.migrate.text_files import read_text
 
 ROLES: dict[str, tuple[str, Mapping[str, str], str]] = {
@@ -83,7 +85,7 @@ def migrate(recipe: Path) -> Migration:
     done = Migration(recipe)
     text, done.findings = read_text(recipe, "cmd.sh")
     if text is not None:
-        _Migrator(done).all_backends(parse_cmd_sh(text))
+        _Migrator(done, pieces_of(recipe)).all_backends(parse_cmd_sh(text))
     else:
         why = done.findings[0].went_to if done.findings else "there is none"
         if not run_scripts(recipe):
@@ -91,11 +93,13 @@ def migrate(recipe: Path) -> Migration:
             raise ConfigError(f"{recipe / 'cmd.sh'}: {why}; {hint}")
         if not done.findings:
             done.findings.append(Finding("cmd.sh", Place("cmd.sh"), Fate.UNMAPPED, why))
-    done.runs = migrate_runs(recipe, Blocks(dict(done.files), dict(done.about), done.chosen))
+    limited = frozenset(f for f, marked in done.decisions.items() if "n_workers" not in marked)
+    blocks = Blocks(dict(done.files), dict(done.about), done.chosen, limited)
+    done.runs = migrate_runs(recipe, blocks)
     done.files |= done.runs.files
     done.about |= done.runs.about
     done.findings += done.runs.findings
-    if (preparation := read_preparation(recipe)) is not None:
+    if (preparation := read_preparation(recipe, done.runs.data_sets)) is not None:
         done.preparation = preparation
         done.files |= preparation.files
         done.findings += preparation.findings
@@ -104,8 +108,9 @@ def migrate(recipe: Path) -> Migration:
 
 
 class _Migrator:
-    def __init__(self, done: Migration) -> None:
+    def __init__(self, done: Migration, pieces: Mapping[str, Option]) -> None:
         self.done = done
+        self.pieces = pieces
         self.confs: dict[str, list[Line]] = {}
         self.used: set[Line] = set()
         self.hosts: list[str] | None = None
@@ -145,9 +150,9 @@ class _Migrator:
                 why = "as run.pl; logs are in logs/ of the run, and progress is on the terminal"
                 self._tell(Finding(f"{name}=stdout.pl", command.place, Fate.NEEDLESS, why))
                 continue
-            block = self._block(command, gpu)
+            block = self._block(command, gpu, self.pieces.get(name))
             file = f"conf/parallel_{backend or command.env}{ending}.yaml"
-            same = next((f for f, b in written.items() if b.parallel == block.parallel), None)
+            same = next((f for f, b in written.items() if b.asks() == block.asks()), None)
             about = f"{name} ({command.place}): {purpose}"
             where = same or file
             if same is None and not self._write(file, block, about):
@@ -190,9 +195,9 @@ class _Migrator:
     def _tell(self, finding: Finding) -> None:
         self.done.findings.append(finding)
 
-    def _block(self, command: Command, gpu: Mapping[str, str]) -> Block:
+    def _block(self, command: Command, gpu: Mapping[str, str], pieces: Option | None) -> Block:
         conf = self._conf(command) if command.env in FILES else []
-        return make_block(command, conf, gpu, self.hosts)
+        return make_block(command, conf, gpu, self.hosts, pieces)
 
     def _machines(self, command: Command) -> list[str]:
         """The hosts of `ssh.pl`, read once."""

@@ -31,8 +31,11 @@ def tables(root: Path) -> dict:
             if not isinstance(node, ast.ClassDef):
                 continue
             methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef)}
-            if "from_pretrained" in methods and path.stem not in models:
-                arguments = [one.arg for one in methods["__init__"].args.args[1:]]
+            if not {"__init__", "__call__"} <= set(methods) or path.stem in models:
+                continue
+            # The class for one item is made of what training has written.
+            arguments = [one.arg for one in methods["__init__"].args.args[1:]]
+            if any(name.endswith(("model_file", "lm_file")) for name in arguments):
                 models[path.stem] = {"class": node.name, "arguments": arguments}
     version = (root / "version.txt").read_text().strip()
     return {"version": version, "scripts": scripts, "models": models}

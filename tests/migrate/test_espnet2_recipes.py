@@ -24,10 +24,10 @@ import yaml
 from espnet3.migrate.cmd_sh import parse_cmd_sh
 from espnet3.migrate.findings import Fate
 from espnet3.migrate.recipe import ROLES, migrate
-from espnet3.migrate.run.call import Blocks
 from espnet3.migrate.run.migration import migrate_runs
 from espnet3.migrate.run.options import read_options, tables
 from espnet3.migrate.run.script import parse_run_script
+from espnet3.migrate.run.workers import Blocks
 from espnet3.migrate.shell_text import statements
 from espnet3.parallel.backends import asking
 from espnet3.parallel.backends.job_script import job_script
@@ -62,7 +62,8 @@ def test_every_recipe_migrates(record_property):
         n_files += len(done.about)
         for file in done.about:
             text = done.files[file]
-            parse_parallel(yaml.safe_load(text)["parallel"], source=file)
+            if "metrics" not in file:
+                parse_parallel(yaml.safe_load(text)["parallel"], source=file)
         told = {str(finding.place) for finding in done.findings}
         for name in ("queue", "slurm", "pbs"):
             conf = recipe / f"conf/{name}.conf"
@@ -134,7 +135,7 @@ def test_every_option_of_every_run_script_is_told(record_property):
     scripts, options, unknown = 0, 0, 0
     places = {*EGS.glob("*/*/run*.sh"), *EGS.glob("*/run*.sh")}
     for recipe in sorted({path.parent for path in places} - {EGS}):
-        done = migrate_runs(recipe, Blocks({}, {}, ""))
+        done = migrate_runs(recipe, Blocks())
         assert not [f for f in done.findings if f.fate is Fate.PROBLEM], recipe
         told = {(f.setting, str(f.place)) for f in done.findings}
         for name in done.read:

@@ -70,7 +70,7 @@ BASE = ["-v PATH", "-S /bin/bash"]
     [
         ("decode_cmd", f"run.pl {FULL}", "parallel_local", {"env": "local", "n_workers": 20}),
         ("decode_cmd", "run.pl -tc 3", "parallel_local", {"env": "local", "n_workers": 3}),
-        ("cuda_cmd", "run.pl --gpu 1", "parallel_local_gpu", {"env": "local_gpu"}),
+        ("cuda_cmd", "run.pl --gpu 1", "parallel_local_gpu", {"env": "local_gpu", "n_workers": 1}),
         (
             "decode_cmd", f"queue.pl {FULL}", "parallel_sge",
             {"env": "sge", "n_workers": 20, "options": {

@@ -1,5 +1,6 @@
 """Run scripts, task scripts and decode configs: the configs that they become."""
 
+import os
 import sys
 
 import pytest
@@ -236,7 +237,8 @@ def test_every_run_script_and_call_gets_a_config(asr):
 def test_without_the_task_script_the_table_has_its_defaults(recipe):
     done = migrated(recipe, "./tts.sh --test_sets a --inference_config conf/none.yaml\n")
     got = config(done)
-    assert got["parallel"]["n_workers"] == 32
+    assert got["parallel"] == {"env": "local", "n_workers": 1}
+    assert "inference_nj 32 was how many pieces" in done.files["conf/inference.yaml"]
     assert got["model"]["_target_"] == "espnet2.bin.tts_inference.Text2Speech"
     assert "conf/metrics.yaml" not in done.files
     assert any("versa" in f.went_to and "metrics" in f.decide for f in done.unmapped)
@@ -252,6 +254,7 @@ def test_without_the_task_script_the_table_has_its_defaults(recipe):
         ("run.sh", b"if x\n", "not read as shell"),
         ("conf/decode.yaml", b"a: [\n", "no YAML"),
         ("conf/decode.yaml", b"- a\n", "no block of keys"),
+        ("conf/decode.yaml", b"a: &a [1, 1]\nb: [*a, *a]\n", "aliases"),
         ("conf/decode.yaml", b"\xff", "not UTF-8"),
         ("asr.sh", b"a='\n", "not read as shell"),
     ],
@@ -261,6 +264,29 @@ def test_bad_files_are_told(asr, name, content, why):
     asr.write(name, content)
     done = migrate(asr.path)
     assert any(f.place.file == name and why in f.went_to for f in done.unmapped)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "a=xxxxxxxxxx\n" + "a=$a$a\n" * 60,
+        "a=xxxxxxxxxx\n" + "a+=${a//x/$a}\n" * 60,
+        'a="' + "x " * 20_000 + '"\n',
+        "".join(f"for i{n} in 1 2 3 4 5 6 7 8 9; do\n" for n in range(12))
+        + "a=x$a\n"
+        + "done\n" * 12,
+        "for a in $(seq 1000000); do b=$a; done\n",
+    ],
+)
+def test_scripts_that_grow_without_end_are_given_up(asr, before):
+    done = migrated(asr, f'{before}./asr.sh --train_set t --test_sets "$a"\n')
+    assert [one["name"] for one in config(done)["dataset"]["test"]] == ["???"]
+
+
+def test_names_of_test_sets_stay_below_the_data_directory(asr):
+    done = migrated(asr, "./asr.sh --test_sets '../x a b/../../c org/d'\n")
+    assert [one["name"] for one in config(done)["dataset"]["test"]] == ["a", "org/d"]
+    assert any("outside of the data directory" in f.went_to and f.decide for f in done.unmapped)
 
 
 def test_a_run_script_that_calls_none_is_told(asr):
@@ -296,6 +322,10 @@ def test_what_is_written_passes_the_check_once_the_marks_are_filled(asr, tmp_pat
     file = out / "conf/inference.yaml"
     text = file.read_text().replace("output_fn: ???", "output_fn: outputs.text")
     file.write_text(text.replace("???", "exp/file"))
+    for name in ("sbatch", "scancel", "squeue"):  # the job script is shown where they are
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert "#SBATCH --mem=2G" in dry_run()
 
 

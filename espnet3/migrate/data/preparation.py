@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from espnet3.migrate.data.array_jobs import ArrayJob, find_array_jobs
@@ -14,7 +13,6 @@ from espnet3.migrate.data.kinds import Kind
 from espnet3.migrate.data.other_scripts import read_scripts, scripts_of
 from espnet3.migrate.data.steps import SCRIPT, DataSteps, read_data_steps
 from espnet3.migrate.findings import Fate, Finding, Place
-from espnet3.migrate.scripts.walk import walk
 from espnet3.skeleton.fill import EVERY, filled
 from espnet3.skeleton.kaldi_dataset import kaldi_dataset
 from espnet3.skeleton.recipe import DATASET_INIT, create_dataset_config
@@ -26,8 +24,6 @@ _CONFIG_ABOUT = (
     "For the create_dataset stage; settings of training have no place here yet. The data sets of "
     "other stages are named in their own configs."
 )
-_ROLES = {"train": "--train_set", "valid": "--valid_set", "test": "--test_sets"}
-_SET = re.compile(r"[\w.-]+")
 
 
 @dataclass
@@ -51,11 +47,12 @@ class Preparation:
     findings: list[Finding] = field(default_factory=list)
 
 
-def read_preparation(recipe: Path) -> Preparation | None:
+def read_preparation(recipe: Path, named: Mapping[str, list[str]]) -> Preparation | None:
     """Read the scripts of a recipe that make its data.
 
     Args:
         recipe: the recipe's directory.
+        named: the data sets that its run scripts name, by what they are for.
 
     Returns:
         What became of them; None if it has neither ``local/data.sh`` nor ``run.sh``.
@@ -73,31 +70,21 @@ def read_preparation(recipe: Path) -> Preparation | None:
         "dataset/__init__.py": DATASET_INIT,
         BUILDER: builder_file(done.downloads, done.existing),
         "dataset/dataset.py": kaldi_dataset(data),
-        CONFIG: create_dataset_config(_CONFIG_ABOUT, _data_sets(recipe, done)),
+        CONFIG: create_dataset_config(_CONFIG_ABOUT, _sets(named, done)),
     }
     if not (recipe / "run.py").exists():
         done.files |= filled(EVERY, {})
     return done
 
 
-def _data_sets(recipe: Path, done: Preparation) -> dict[str, list[str]]:
-    """The names of data sets, as far as ``run.sh`` says them."""
-    found: dict[str, list[str]] = {}
-    parts = [part for seen in walk(recipe, RUN).seen for part in seen.parts]
-    for role, option in _ROLES.items():
-        values = [
-            value or "" for part in parts for name, value in pairwise(part.words) if name == option
-        ]
-        names = dict.fromkeys(name for value in values for name in value.split())
-        if plain := [name for name in names if _SET.fullmatch(name)]:
-            found[role] = plain
-    if not found:
+def _sets(named: Mapping[str, list[str]], done: Preparation) -> Mapping[str, list[str]]:
+    if not any(named.values()):
         ask = f"name them under `dataset:` of {CONFIG}, where `test` is a placeholder"
         why = "--train_set, --valid_set and --test_sets are not certain there"
         place = Place(RUN)
         done.findings.append(Finding("data sets", place, Fate.UNMAPPED, why, ask, (CONFIG,)))
-        found["test"] = ["test"]
-    return found
+        return {"test": ["test"]}
+    return {role: names for role, names in named.items() if names}
 
 
 def _existing(recipe: Path) -> list[str]:

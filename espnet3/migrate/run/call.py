@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from espnet3.migrate.findings import Fate, Finding
 from espnet3.migrate.run.inference_file import inference_text, metrics_text
 from espnet3.migrate.run.meanings import meaning
-from espnet3.migrate.run.model_block import MISSING, ModelBlock, make_model_block
+from espnet3.migrate.run.model_block import ModelBlock, make_model_block
 from espnet3.migrate.run.options import Option, read_options
 from espnet3.migrate.run.script import Call
-from espnet3.migrate.run.tasks import TASKS
+from espnet3.migrate.run.tasks import TASKS, Task, inputs_of
+from espnet3.migrate.run.weights import MISSING
+from espnet3.migrate.run.workers import Blocks, parallel_of
 
 _OUTPUT_FN = (
     "DECIDE: a function that makes a dict such as {'text': ...} of what the model returns; see "
     "docs/from-espnet2.md"
 )
+_SETS = {"train_set": "train", "valid_set": "valid", "test_sets": "test", "test_set": "test"}
+_SET = re.compile(r"[\w.-]+")
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Runs:
         defaults: Per task script the defaults that no option of its calls changes.
         findings: What became of each setting.
         read: The run scripts.
+        data_sets: The names of data sets by what they are for: train, valid, test.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -43,34 +45,7 @@ class Runs:
     defaults: dict[str, list[str]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The files of parallel blocks.
-
-    Attributes:
-        files: Their names and texts.
-        about: What each replaces.
-        chosen: The backend that ``cmd.sh`` chooses; "" if it does not say.
-    """
-
-    files: Mapping[str, str]
-    about: Mapping[str, str]
-    chosen: str
-
-    def of(self, role: str) -> str:
-        """The file for a command such as ``decode_cmd``; "" if there is none."""
-        mine = f"conf/parallel_{'local' if self.chosen == 'stdout' else self.chosen}"
-        names = [
-            name for name in self.files if re.match(rf"{re.escape(mine)}(_gpu|_data)?\.", name)
-        ]
-        # Commands that ask for the same have one file, that of the first of them.
-        for candidates in (names, [] if self.chosen else list(self.files)):
-            its = [name for name in candidates if self.about.get(name, "").startswith(f"{role} (")]
-            if its or candidates:
-                return (its or candidates)[0]
-        return ""
+    data_sets: dict[str, list[str]] = field(default_factory=dict)
 
 
 class CallMigration:
@@ -112,22 +87,18 @@ class CallMigration:
             why = f"it is called under `{call.under[-1]}`; what differs there is marked ???"
             ask = f"one {self.file} for each of its turns, if there are several"
             self.findings.append(Finding(f"./{call.script}", call.place, Fate.MAPPED, why, ask))
-        inputs = list(task.inputs) if task else []
-        input_key: Any = inputs[0] if len(inputs) == 1 else inputs
-        fields = {
-            "input_key": (input_key or MISSING, "of the data set's items; the model's argument"),
-            "output_fn": (MISSING, _OUTPUT_FN),
-        }
-        if task and task.error_rates:
-            fields["output_keys"] = (["text"], "of that dict")
         if task is None or task.module:
+            fields = self._fields(task)
+            parallel = parallel_of(
+                call.script, self.model.module, self.options, self.blocks, self.file, self._tell
+            )
             done.files[self.file] = inference_text(
                 f"For the infer stage, instead of {about}",
                 self._exp_tag(),
                 self._test_sets(),
                 self.model.lines,
                 fields,
-                self._parallel(),
+                parallel,
             )
             done.about[self.file] = about
             marked = {f"model.{key}": line for key, line in self.model.lines.items()} | fields
@@ -139,9 +110,42 @@ class CallMigration:
         else:
             why = f"{call.script} does not decode, so there is no {self.file}"
             self.findings.append(Finding(f"./{call.script}", call.place, Fate.UNMAPPED, why))
+        if task and task.also:
+            ask = f"a second config like {self.file}, if it is wanted"
+            setting = f"also decoded by {call.script}"
+            finding = Finding(setting, call.place, Fate.UNMAPPED, task.also, ask)
+            self.findings.append(finding)
         self._scores(done, about)
         self._rest(done)
+        self._data_sets(done)
         done.findings += self.findings
+
+    def _fields(self, task: Task | None) -> dict[str, tuple[Any, str]]:
+        """What goes into the model, and what comes out."""
+        inputs = inputs_of(self.call.script, self.options)
+        input_key: Any = inputs[0] if len(inputs) == 1 else inputs
+        why = "of the data set's items; the model's argument"
+        if self.model.module == "asr_inference_k2":
+            input_key, why = MISSING, "DECIDE: its class takes a whole batch, a dict"
+        elif not input_key:
+            input_key, why = MISSING, "DECIDE: the fields of the data set's items for your model"
+        elif task and task.note:
+            why += f": {task.note}"
+        fields = {"input_key": (input_key, why), "output_fn": (MISSING, _OUTPUT_FN)}
+        if task and task.error_rates:
+            fields["output_keys"] = (["text"], "of that dict")
+        kwargs: dict[str, int] = {}
+        places = []
+        for name in task.of_the_call if task else ():
+            option = self.options.get(name)
+            match = re.fullmatch(r"(\d+)(k?)", option.value or "") if option else None
+            if option is not None and match:
+                kwargs[name] = int(match[1]) * (1000 if match[2] else 1)
+                places.append(str(option.place))
+        if kwargs:
+            held = {"params": {"model_kwargs": kwargs}}
+            fields["provider"] = (held, f"of each call of the model: {', '.join(places)}")
+        return fields
 
     def _tell(
         self, option: Option, fate: Fate, went_to: str, ask: str = "", file: str = ""
@@ -168,17 +172,27 @@ class CallMigration:
 
     def _test_sets(self) -> list[tuple[str, str]]:
         names: dict[str, str] = {}
-        option = self.options.get("test_sets")
+        option = self.options.get("test_sets") or self.options.get("test_set")
         if option is not None and option.value is not None:
             where = str(option.place)
-            names = {name.strip("/"): where for name in option.value.split() if name.strip("/")}
+            given = [name.strip("/") for name in option.value.split() if name.strip("/")]
+            # They become names of directories.
+            names = {name: where for name in given if ".." not in name.split("/")}
+            if len(names) < len({*given}):
+                ask = f"the names of those, in {self.file}"
+                why = "a data set outside of the data directory"
+                self._tell(option, Fate.UNMAPPED, why, ask, self.file)
             if names:
                 went = f"dataset.test: {', '.join(names)}"
                 self._tell(option, Fate.MAPPED, went, "", self.file)
         valid, also = self.options.get("valid_set"), self.options.get("eval_valid_set")
-        if also is not None and also.value == "true" and valid is not None and valid.value:
-            names.setdefault(valid.value.strip("/"), str(also.place))
-            self._tell(also, Fate.MAPPED, f"dataset.test: {valid.value}", "", self.file)
+        if valid is not None and valid.value:
+            if also is not None and also.value == "true":
+                names.setdefault(valid.value.strip("/"), str(also.place))
+                self._tell(also, Fate.MAPPED, f"dataset.test: {valid.value}", "", self.file)
+            elif self.call.script in TASKS and TASKS[self.call.script].valid_too:
+                where = f"{valid.place}; {self.call.script} decodes it, too"
+                names.setdefault(valid.value.strip("/"), where)
         if names:
             return list(names.items())
         if option is not None:
@@ -186,43 +200,17 @@ class CallMigration:
             self._tell(option, Fate.UNMAPPED, why, f"the test sets, in {self.file}", self.file)
         return [(MISSING, "DECIDE: the test sets")]
 
-    def _parallel(self) -> dict[str, tuple[Any, str]]:
-        """The block of the right command, with the right number of workers."""
-        options = self.options
-        gpu = options.is_true("gpu_inference")
-        chose = options.get("gpu_inference")
-        source = self.blocks.of("cuda_cmd" if gpu else "decode_cmd")
-        held = yaml.safe_load(self.blocks.files[source])["parallel"] if source else {"env": "local"}
-        if not source and gpu:
-            held = {"env": "local_gpu"}
-        where = f"as {source}" if source else "cmd.sh gives no block for this"
-        done: dict[str, tuple[Any, str]] = {"env": (held["env"], where)}
-        if chose is not None:
-            went = f"parallel.env: {held['env']}, {where}"
-            ask = "" if chose.value is not None else "whether GPUs are wanted"
-            self._tell(chose, Fate.MAPPED if not ask else Fate.UNMAPPED, went, ask, self.file)
-        most = held.get("n_workers")
-        nj = options.get("inference_nj") or options.get("nj")
-        number = int(nj.value) if nj and nj.value and nj.value.isdigit() else 0
-        if nj is not None and number:
-            count = min(number, most) if isinstance(most, int) else number
-            what = f"{nj.name} {number} was how many pieces, this is how many processes"
-            if held["env"] in ("local", "local_gpu"):
-                what += f"; at most the {'GPUs' if gpu else 'cores'} of this machine"
-            done["n_workers"] = (count, f"DECIDE: {what} ({nj.place})")
-            went = f"parallel.n_workers: {count}"
-            self._tell(nj, Fate.MAPPED, f"{went}; {what}", f"n_workers in {self.file}", self.file)
-        elif nj is not None:
-            why = nj.why or "it is no number"
-            self._tell(nj, Fate.UNMAPPED, why, f"n_workers in {self.file}", self.file)
-        if "n_workers" not in done and most is not None:
-            done["n_workers"] = (most, where)
-        if held.get("options"):
-            done["options"] = (held["options"], where)
-        return done
+    def _data_sets(self, done: Runs) -> None:
+        for name, role in _SETS.items():
+            for one in self.options.value(name).split():
+                held = done.data_sets.setdefault(role, [])
+                if _SET.fullmatch(one.strip("/")) and one.strip("/") not in held:
+                    held.append(one.strip("/"))
 
     def _scores(self, done: Runs, about: str) -> None:
         task = TASKS.get(self.call.script)
+        if task is not None and not task.module:
+            return
         setting, place = f"scoring of {self.call.script}", self.call.place
         if task is None or not task.error_rates:
             scores = task.scores if task and task.scores else "what is not known here"

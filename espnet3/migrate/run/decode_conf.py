@@ -36,6 +36,8 @@ def read_decode_conf(recipe: Path, name: str) -> tuple[list[DecodeSetting], list
     if text is None:
         return [], findings
     try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
+            return [], [problem(Place(name), name, "it has aliases, which are not followed here")]
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from espnet3.migrate.run.model_block import MISSING
+from espnet3.migrate.run.weights import MISSING
 from espnet3.parallel.wording import printable
 
 Lines = Mapping[str, tuple[Any, str]]

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 from espnet3.migrate.findings import Fate, Finding, Place
-from espnet3.migrate.run.call import Blocks, CallMigration, Runs
+from espnet3.migrate.run.call import CallMigration, Runs
 from espnet3.migrate.run.model_block import unused
+from espnet3.migrate.run.options import Option, read_options
 from espnet3.migrate.run.script import RunScript, Setting, parse_run_script
+from espnet3.migrate.run.workers import Blocks, whole
 from espnet3.migrate.text_files import read_text
 
 _NEVER = "every branch that it stands in needs something else"
@@ -21,6 +23,20 @@ def run_scripts(recipe: Path) -> list[str]:
     except OSError:
         return []
     return sorted(names, key=lambda name: name != "run.sh")
+
+
+def pieces_of(recipe: Path) -> dict[str, Option]:
+    """Per command the option that says how many jobs it is called for, in the first run script."""
+    for name in run_scripts(recipe):
+        text, _ = read_text(recipe, name)
+        calls = parse_run_script(text, name).calls if text is not None else []
+        if not calls:
+            continue
+        options = read_options(recipe, calls[0])
+        nj, inference_nj = options.get("nj"), options.get("inference_nj")
+        found = {"train_cmd": nj, "decode_cmd": inference_nj, "cuda_cmd": inference_nj}
+        return {role: option for role, option in found.items() if option and whole(option)}
+    return {}
 
 
 def migrate_runs(recipe: Path, blocks: Blocks) -> Runs:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import yaml
 from espnet3.migrate.findings import Fate, Finding, Place
 from espnet3.migrate.run.decode_conf import DecodeSetting, read_decode_conf
 from espnet3.migrate.run.options import Option, Options, tables
-from espnet3.migrate.run.tasks import TASKS, module_of
+from espnet3.migrate.run.tasks import TASKS, Task, module_of, passed
+from espnet3.migrate.run.weights import MISSING, add_weights
 from espnet3.migrate.shell_text import NotUnderstood, words
 
 _OF_THE_COMMAND = {
@@ -22,7 +22,7 @@ _OF_THE_COMMAND = {
     "log_level": "logging is a matter of the program",
     "ngpu": "the device comes from the parallel block",
 }
-_CONFIG_OPTIONS = ("inference_config", "decode_config", "inference_asr_config")
+_UNKNOWN = Task(configs=("inference_config", "decode_config"))
 
 
 @dataclass
@@ -44,9 +44,6 @@ class ModelBlock:
     decided: set[str] = field(default_factory=set)
 
 
-MISSING = "???"
-
-
 def make_model_block(recipe: Path, script: str, options: Options, file: str) -> ModelBlock:
     """The model block for a call.
 
@@ -61,52 +58,26 @@ def make_model_block(recipe: Path, script: str, options: Options, file: str) -> 
     arguments: list[str] = known["arguments"] if known else []
     if known:
         target = f"espnet2.bin.{block.module}.{known['class']}"
-        why = f"the class that {script} decodes with, or your own with these arguments"
-        block.lines["_target_"] = (target, f"DECIDE: {why}")
+        block.lines["_target_"] = (target, f"DECIDE: {_why_class(script, options)}")
     else:
         block.lines["_target_"] = (MISSING, "DECIDE: the class of your model")
-    _weights(script, options, arguments, block, file)
-    for name in _CONFIG_OPTIONS:
+    task = TASKS.get(script, _UNKNOWN)
+    add_weights(script, task.model, options, arguments, block, file)
+    for key, value in task.fixed.items():
+        block.lines[key] = (value, f"{script} always says so")
+    for key, why in task.computed.items():
+        block.lines[key] = (MISSING, f"DECIDE: what {script} makes it; {why}")
+    _passed(passed(script, block.module), options, arguments, block, file)
+    k2 = ("k2_config",) if block.module.endswith("_k2") else ()
+    for name in (*task.configs, *k2):
         option = options.get(name)
         if option is not None and option.value:
             _decode_conf(recipe, option, arguments, block, file)
-    _decode_arguments(options, arguments, block, file)
+    for name in task.arguments:
+        option = options.get(name)
+        if option is not None and option.value:
+            _decode_arguments(option, arguments, block, file)
     return block
-
-
-def _weights(
-    script: str, options: Options, arguments: list[str], block: ModelBlock, file: str
-) -> None:
-    """The files that training makes, whose paths the task script puts together."""
-    tag = options.get("download_model")
-    wanted = TASKS[script].model if script in TASKS else ""
-    for name in arguments:
-        if not re.search(r"train_config$|model_file$|lm_file$", name) or name.startswith("src_"):
-            continue
-        beside = name.startswith("lm_") and "lm_train_config" in arguments[2:]
-        if beside and not options.is_true("use_lm"):
-            continue
-        why = f"DECIDE: the path; {script} makes it of its experiment's directory"
-        option = options.get("inference_lm" if name == "lm_file" else wanted)
-        if not name.endswith("train_config") and option is not None and option.value:
-            why += f" and {option.value} ({option.place})"
-            block.decided.add(option.name)
-            went = f"model.{name}"
-            if not option.is_default:
-                ask = f"the path of it, in {file}"
-                finding = Finding(option.written, option.place, Fate.MAPPED, went, ask, (file,))
-                block.findings.append(finding)
-        block.lines[name] = (MISSING, why)
-    if tag is not None and tag.value:
-        block.decided.add(tag.name)
-        why = "a model of the zoo is downloaded by espnet_model_zoo, by hand or in your own class"
-        ask = f"the paths of {tag.value}, under model: of {file}"
-        block.findings.append(Finding(tag.written, tag.place, Fate.UNMAPPED, why, ask, (file,)))
-    use_lm = options.get("use_lm")
-    if use_lm is not None and use_lm.value is not None and not use_lm.is_default:
-        block.decided.add("use_lm")
-        went = "model.lm_file is there" if options.is_true("use_lm") else "no model.lm_file"
-        block.findings.append(Finding(use_lm.written, use_lm.place, Fate.MAPPED, went, "", (file,)))
 
 
 def _decode_conf(
@@ -127,14 +98,45 @@ def _decode_conf(
     _put(settings, arguments, block, file)
 
 
-def _decode_arguments(options: Options, arguments: list[str], block: ModelBlock, file: str) -> None:
+def _why_class(script: str, options: Options) -> str:
+    if script == "spk.sh":
+        return "spk.sh runs spk_embed_extract, which has no class for one item; this is its task's"
+    if script == "s2t.sh" and options.is_true("s2t_ctc"):
+        why = "s2t.sh runs s2t_inference_ctc, which is deprecated for this class"
+        return f"{why}; with beam_size 1 it takes the best path, here best_path"
+    return f"the class that {script} decodes with, or your own with these arguments"
+
+
+def _passed(
+    names: Mapping[str, str], options: Options, arguments: list[str], block: ModelBlock, file: str
+) -> None:
+    """Options that the script passes to the class as they are."""
+    for option_name, argument in names.items():
+        option = options.get(option_name)
+        if option is None or option.value in ("", "none"):
+            continue
+        block.decided.add(option_name)
+        if option.value is None:
+            block.lines[argument] = (MISSING, f"DECIDE: {option.why} ({option.place})")
+            finding = Finding(option.written, option.place, Fate.UNMAPPED, option.why, "", (file,))
+            block.findings.append(finding)
+            continue
+        setting = DecodeSetting(argument, _value(option.value), option.place, option.written)
+        _put([setting], arguments, block, file)
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _decode_arguments(option: Option, arguments: list[str], block: ModelBlock, file: str) -> None:
     """`--inference_args`, which win over the config."""
-    option = options.get("inference_args")
-    if option is None or not option.value:
-        return
     block.decided.add(option.name)
     try:
-        parts = words(option.value)
+        parts = words(option.value or "")
     except NotUnderstood as error:
         ask = f"its part of model: in {file}"
         finding = Finding(option.written, option.place, Fate.UNMAPPED, str(error), ask, (file,))
@@ -147,12 +149,8 @@ def _decode_arguments(options: Options, arguments: list[str], block: ModelBlock,
         name, equals, value = parts.pop(0).removeprefix("--").partition("=")
         if not equals:
             value = parts.pop(0) if parts else ""
-        try:
-            held = yaml.safe_load(value)
-        except yaml.YAMLError:
-            held = value
         text = f"--{name} {value}  (of {option.written})"
-        settings.append(DecodeSetting(name.replace("-", "_"), held, option.place, text))
+        settings.append(DecodeSetting(name.replace("-", "_"), _value(value), option.place, text))
     _put(settings, arguments, block, file)
 
 

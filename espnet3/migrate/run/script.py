@@ -28,6 +28,7 @@ _NAMES = re.compile(r"\$\{?(\w+)")
 _NO_SETTING = ("set", "echo", "printf", "exit", "log", "cd", "wait", "shopt", "true", ":", "export")
 _SOURCES = (".", "source")
 _MOST_VALUES = 100
+_MOST_TURNS = 2000
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ class _Reader:
         self.done = RunScript()
         self.under: list[str] = []
         self.taken = True
+        self.turns = 0
         self.seen: set[tuple[int, str]] = set()
 
     def read(self, nodes: Iterable[Node], scope: Scope) -> None:
@@ -174,7 +176,8 @@ class _Reader:
 
     def _loop(self, node: Loop, scope: Scope) -> None:
         values = scope.values(node.values) if node.values is not None else None
-        if values is None or len(values) > _MOST_VALUES or _has_call(node.body):
+        uncertain = values is None or len(values) > _MOST_VALUES or self.turns > _MOST_TURNS
+        if values is None or uncertain or _has_call(node.body):
             # What differs from turn to turn is not certain.
             scope.forget({*assigned_in([node]), node.variable})
             self._inside(node.text, node.body, scope, None)
@@ -183,6 +186,7 @@ class _Reader:
         if not values:
             self._inside(node.text, node.body, scope.copy(), False)
         for value in values:
+            self.turns += 1
             scope.variables[node.variable] = value
             self._inside(node.text, node.body, scope, None)
 

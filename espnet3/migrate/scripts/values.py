@@ -21,6 +21,8 @@ _DIRECTORY = re.compile(
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _BRACES = re.compile(r"\{([^{}\s]*,[^{}\s]*)\}")
 _MOST = 500
+_LONGEST = 10_000
+"""Characters of a value; settings are shorter, and what doubles itself soon is not."""
 
 
 def expand(word: str, variables: Mapping[str, Value]) -> list[str]:
@@ -115,6 +117,8 @@ class _Expander:
             else:
                 self.words[-1] += c
                 i += 1
+            if len(self.words[-1]) > _LONGEST:
+                raise NotUnderstood(f"it has more than {_LONGEST} characters")
         return self.words if self.some or self.words != [""] else []
 
     def _dollar(self, at: int, quoted: bool) -> int:
@@ -194,7 +198,10 @@ def _changed(value: str, operation: str, variables: Mapping[str, Value], inside:
     if match := re.fullmatch(r"(//?|/#|/%)((?:\\.|[^/])*)(?:/(.*))?", operation, re.DOTALL):
         old, new = text_of(match[2], variables), text_of(match[3] or "", variables)
         if old and not re.search(r"[*?\[]", old) and match[1] in ("/", "//"):
-            return value.replace(old, new, -1 if match[1] == "//" else 1)
+            count = -1 if match[1] == "//" else 1
+            if value.count(old) * len(new) > 10 * _LONGEST:
+                raise NotUnderstood(f"it has more than {_LONGEST} characters")
+            return value.replace(old, new, count)
     elif match := re.fullmatch(r"(##?|%%?)(.*)", operation, re.DOTALL):
         pattern = text_of(match[2], variables)
         cuts = list(range(len(value) + 1))
