@@ -56,7 +56,7 @@ def told(caplog):
 
 def test_limit_is_found_once_and_the_user_is_told_what_to_set(log, out, n_workers, caplog):
     note(log, "room", 500)
-    run(log, out, 7 * 32, 32, seconds=[31.2, 7.0, 7.0, 9.0])
+    run(log, out, 7 * 32, 32, seconds=[31.2])
     assert len(notes(log, "failed")) <= n_workers
     assert set(notes(log, "fitted")) == {"16"}
     assert told(caplog) == [
@@ -82,8 +82,8 @@ def test_batches_that_fit_are_left_whole(log, out):
     note(log, "room", 40)
     run(log, out, 32, 8, seconds=[*[1] * 8, *[7] * 8])
     assert notes(log, "failed") == ["56"]
-    assert notes(log, "fitted") == ["8", "4", "4", "8", "4", "4"]
-    assert split(out) == [(8, 16), (24, 32)]
+    assert notes(log, "fitted") == ["4", "4", "4", "4", "8", "8"]  # the longest come first
+    assert split(out) == [(0, 16)]
 
 
 def test_larger_batches_are_tried_again_later_and_less_and_less_often(log, out):
