@@ -18,7 +18,7 @@ LOOK_EVERY = 0.05  # seconds between two looks at its log
 MOST_CALLS = 100  # of one thread that `faulthandler` writes; not each Python says that it cuts
 LONGEST = 100_000  # bytes of the log that are read: it may say other things, too
 
-_LEASE_LOOP = os.path.join("worker", "lease_loop.py")
+_LOOPS = tuple(os.path.join("worker", name) for name in ("unit_loop.py", "lease_loop.py"))
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x\w+ .*\(most recent call first\):$")
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
 
@@ -54,7 +54,7 @@ def _unit_stack(threads: Sequence[Sequence[str]]) -> str:
     """The stack of the thread that does a lease, most recent call last."""
     for thread in threads:
         calls = [match.groups() for line in thread if (match := _FRAME.match(line))]
-        inner = next((i for i, call in enumerate(calls) if call[0].endswith(_LEASE_LOOP)), None)
+        inner = next((i for i, call in enumerate(calls) if call[0].endswith(_LOOPS)), None)
         # Of a very deep stack the outer calls are left out; only `forward` can be so deep.
         if inner is None and len(calls) < MOST_CALLS:
             continue
