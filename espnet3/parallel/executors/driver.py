@@ -21,6 +21,7 @@ from espnet3.parallel.engine.marker import read_marker, remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors import messages
+from espnet3.parallel.executors.gpu_blame import GpuBlame
 from espnet3.parallel.executors.headcount import Headcount
 from espnet3.parallel.executors.hub import (
     Asked,
@@ -34,7 +35,6 @@ from espnet3.parallel.executors.hub import (
 )
 from espnet3.parallel.executors.lookout import Lookout
 from espnet3.parallel.executors.roll import Roll
-from espnet3.parallel.executors.suspects import Suspects
 from espnet3.parallel.executors.worker_state import Worker
 from espnet3.parallel.parallel import in_session
 from espnet3.parallel.signals import Interruption
@@ -75,7 +75,7 @@ class Driver:
     lookout: Lookout = field(init=False)
     headcount: Headcount | None = None
     roll: Roll = field(init=False)
-    suspects: Suspects = field(default_factory=Suspects)
+    gpu_blame: GpuBlame = field(default_factory=GpuBlame)
     env_built: bool = False
     env_failure: messages.EnvFailed | None = None
 
@@ -139,7 +139,7 @@ class Driver:
         if address in self.workers:
             return
         process = self.roll.up(joined)
-        if why := self.suspects.given_up.get(name):
+        if why := self.gpu_blame.given_up.get(name):
             self.workers[address] = Worker(None, name, process, useless=why)
             self.roll.useless(self.workers[address], why)
             return
@@ -182,9 +182,9 @@ class Driver:
                     remove_marker(worker.marker)
                     del self.workers[asked.worker]
                     self.roll.left(worker, report.cuda_error)
-                if why := self.suspects.hear(worker.name, worker.device, report):
+                if why := self.gpu_blame.hear(worker.name, worker.device, report):
                     logger.error("%s; the others go on without it", why)
-                self._end_suspects()
+                self._end_those_to_blame()
         self._feed()
 
     def _feed(self) -> None:
@@ -192,8 +192,8 @@ class Driver:
         for worker in self.workers.values():
             if worker.waiting is None:
                 continue
-            avoid = self.suspects.of(worker.name) if self._has_sound_others(worker) else []
-            if avoid and self.suspects.seems_broken(worker.name):
+            avoid = self.gpu_blame.units_of(worker.name) if self._has_sound_others(worker) else []
+            if avoid and self.gpu_blame.seems_broken(worker.name):
                 continue
             lease = self.run.deal(worker.process, avoid=avoid)
             if lease is None and avoid:
@@ -285,10 +285,10 @@ class Driver:
             self._say_who_is_given_up([worker])
         self._feed()
 
-    def _end_suspects(self) -> None:
+    def _end_those_to_blame(self) -> None:
         """Do without idle workers whose GPU is to blame for CUDA errors."""
         for worker in self.workers.values():
-            why = self.suspects.given_up.get(worker.name, "")
+            why = self.gpu_blame.given_up.get(worker.name, "")
             if why and worker.lease is None and not worker.useless:
                 worker.useless = why
                 self.roll.useless(worker, why)
@@ -307,7 +307,7 @@ class Driver:
 
     def _has_sound_others(self, than: Worker) -> bool:
         return any(
-            not (worker.useless or worker is than or self.suspects.seems_broken(worker.name))
+            not (worker.useless or worker is than or self.gpu_blame.seems_broken(worker.name))
             for worker in self.workers.values()
         )
 

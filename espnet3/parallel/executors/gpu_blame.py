@@ -10,7 +10,7 @@ BLAMED = 2  # units that went well elsewhere after a CUDA error: then it is the 
 
 
 @dataclass
-class Suspects:
+class GpuBlame:
     """Units that a CUDA error has ended, with the worker where it was.
 
     Workers are known by name: a process that is started again has its predecessor's, and its GPU.
@@ -55,13 +55,13 @@ class Suspects:
         )
         return self.given_up[culprit]
 
-    def of(self, name: str) -> list[Range]:
+    def units_of(self, name: str) -> list[Range]:
         """Units that ended with a CUDA error in this worker, and are to be tried elsewhere."""
         return [unit for unit, where in self._units.items() if where == name]
 
     def seems_broken(self, name: str) -> bool:
         """Whether its GPU is likely to be to blame, so that others had better work meanwhile."""
-        return len(self.of(name)) >= BLAMED
+        return len(self.units_of(name)) >= BLAMED
 
     def _drop(self, first: int, stop: int) -> bool:
         known = [unit for unit in self._units if unit[0] < stop and first < unit[1]]
