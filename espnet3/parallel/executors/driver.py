@@ -1,26 +1,22 @@
 """The driver of a run on workers: takes the hub's events one by one and decides what follows."""
 
 import logging
-import math
 import queue
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from espnet3.errors import RunStopped
 from espnet3.parallel.backends.watch import Watch
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.events import WAITING
-from espnet3.parallel.engine.lease_events import told
-from espnet3.parallel.engine.marker import read_marker, remove_marker
+from espnet3.parallel.engine.marker import remove_marker
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.executors import messages
+from espnet3.parallel.executors.deaths import Deaths
 from espnet3.parallel.executors.gpu_blame import GpuBlame
 from espnet3.parallel.executors.headcount import Headcount
 from espnet3.parallel.executors.hub import (
@@ -35,8 +31,8 @@ from espnet3.parallel.executors.hub import (
 )
 from espnet3.parallel.executors.lookout import Lookout
 from espnet3.parallel.executors.roll import Roll
-from espnet3.parallel.executors.worker_state import Worker
-from espnet3.parallel.parallel import in_session
+from espnet3.parallel.executors.waiting import Waiting
+from espnet3.parallel.executors.worker_state import Worker, any_able
 from espnet3.parallel.signals import Interruption
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.log import log_name
@@ -44,14 +40,6 @@ from espnet3.parallel.worker.nanny import kill_tree
 from espnet3.parallel.worker.serve import serve
 
 logger = logging.getLogger(__name__)
-
-SAY_EVERY = 30.0  # seconds between two lines about what is waited for
-NO_WORKER_LIMIT = 300.0  # seconds without any worker that end a run on this machine
-SAY_FIRST = 8.0  # seconds before the first of them about batch jobs
-WATCH_EVERY = 1.0  # seconds between two looks at what is known of batch jobs
-TELL_LIMIT = 10.0  # seconds that a nanny has to say how its worker ended; it may be gone, too
-TELL_LIMIT_OF_JOBS = 30.0  # the same where a scheduler is asked about the job, once it has ended:
-# SGE may say only 15 s later how
 
 
 @dataclass
@@ -70,8 +58,7 @@ class Driver:
     start_timeout: float | None = None
     """Seconds without any worker that end the run; None for those that fit the backend."""
     workers: dict[str, Worker] = field(default_factory=dict)
-    dying: dict[str, Worker] = field(default_factory=dict)
-    """Gone, but nobody has said yet how they ended."""
+    deaths: Deaths = field(init=False)
     lookout: Lookout = field(init=False)
     headcount: Headcount | None = None
     roll: Roll = field(init=False)
@@ -82,6 +69,7 @@ class Driver:
     def __post_init__(self) -> None:
         self.lookout = Lookout(self.run, self.client)
         self.roll = Roll(self.run)
+        self.deaths = Deaths(self.run, self.roll, self.watch is not None, self._feed)
         if self.watch is not None:
             self.headcount = Headcount(self.run, self.client, self.watch)
 
@@ -89,28 +77,17 @@ class Driver:
         """Serve workers until nothing is out and nothing is left."""
         self.run.events.state(WAITING, "no worker has come yet")
         self._feed()
-        limit = self.start_timeout or (NO_WORKER_LIMIT if self.watch is None else math.inf)
-        last_seen = last_heard = time.monotonic()
-        if self.watch is not None:  # a queue is told of soon, as it may last
-            last_heard -= SAY_EVERY - SAY_FIRST
+        waiting = Waiting(self.run, self.job.provider, self.watch, self.start_timeout)
         while not self.run.over:
-            now = time.monotonic()
-            if self._has_able_workers:
-                last_seen = now
-            elif self.watch is not None and self.watch.fatal:
-                raise RunStopped(self.watch.fatal)
-            elif now - last_seen > limit:
-                why = f": {self.watch.waited_for()}" if self.watch is not None else ""
-                raise RunStopped(f"no worker came within {limit:.0f} s{why}")
+            waiting.look(self.workers.values())
             try:
-                self._handle(self.hub.inbox.get(timeout=self._patience()))
-                last_heard = now
+                patience = min(waiting.every, self.lookout.every, self.deaths.every)
+                self._handle(self.hub.inbox.get(timeout=patience))
+                waiting.heard()
             except queue.Empty:
-                if now - last_heard >= SAY_EVERY:
-                    last_heard = now
-                    self.run.check_owner()
-                    self._say_what_is_waited_for()
-            self._look_after_workers()
+                waiting.heard_nothing(self.workers.values())
+            self.deaths.look()
+            self.lookout.look(self.workers)
             if self.hub.inbox.empty():
                 self.run.flush()
         if self.env_failure is not None and not self.env_built:
@@ -121,9 +98,10 @@ class Driver:
             case Joined():
                 self._start(event)
             case Gone(address):
-                self._miss(address)
+                if (worker := self.workers.pop(address, None)) is not None:
+                    self.deaths.miss(address, worker)
             case Exited():
-                self._learn_how_it_ended(event)
+                self.deaths.learn(event, self.workers)
             case Ended(address, key):
                 worker = self.workers.get(address)
                 if worker is not None and not worker.useless and worker.task.key == key:
@@ -211,65 +189,6 @@ class Driver:
         items = self.items[lease.first : lease.stop]
         return messages.Work(lease, items, self.run.seconds_of(lease))
 
-    def _miss(self, address: str) -> None:
-        """A worker is gone; unless it was of no use, it matters how it ended."""
-        worker = self.workers.pop(address, None)
-        if worker is None:
-            return
-        worker.gone_at = time.monotonic()
-        self.roll.gone()
-        if worker.useless or worker.status is not None:
-            self._bury(worker)
-        else:
-            self.dying[address] = worker
-
-    def _learn_how_it_ended(self, end: Exited) -> None:
-        """Told before a worker of the same name comes in its place."""
-        for address, worker in (*self.dying.items(), *self.workers.items()):
-            if worker.name == end.name:
-                worker.status, worker.stack, worker.how = end.status, end.stack, end.how
-                if self.dying.pop(address, None) is not None:
-                    self._bury(worker)
-                return
-
-    def _bury(self, worker: Worker) -> None:
-        self.roll.lost(worker)
-        if worker.lease is None:
-            if not worker.useless and worker.ended_at is None:
-                self.run.lost_idle(worker.death)
-        else:
-            found = None
-            # A nanny that is silent went down with its job: for no item's fault.
-            if self.watch is None or worker.status is not None:
-                found = read_marker(Path(worker.marker), worker.lease.number)
-            if worker.ended_at is None:  # else it is told already
-                how = worker.death.how or "died"
-                what = told(worker.lease, self.run.order)
-                logger.warning("worker %s %s with %s in hand", worker.name, how, what)
-            self.run.lost(worker.lease, found, worker.death)
-        if worker.marker:
-            remove_marker(worker.marker)
-        self._feed()
-
-    def _look_after_workers(self) -> None:
-        """See to units that take too long; bury those of whom no more is heard."""
-        now = time.monotonic()
-        limit = TELL_LIMIT if self.watch is None else TELL_LIMIT_OF_JOBS
-        for address, worker in list(self.dying.items()):
-            if now - worker.gone_at > limit:
-                del self.dying[address]
-                self._bury(worker)
-        self.lookout.look(self.workers)
-
-    def _patience(self) -> float:
-        """Seconds until there is something to look at, even if nobody says anything."""
-        watching = min(SAY_EVERY, self.lookout.every)
-        if self.watch is not None:
-            watching = min(watching, WATCH_EVERY)
-        elif self.start_timeout is not None:
-            watching = min(watching, self.start_timeout)
-        return min(watching, TELL_LIMIT) if self.dying else watching
-
     def _give_up(self, worker: Worker, why: str) -> None:
         """Do without a worker whose process lives; the others go on while there are any."""
         worker.useless, worker.waiting = why, None
@@ -277,7 +196,7 @@ class Driver:
         if worker.lease is not None:
             lease, worker.lease = worker.lease, None
             self.run.lost(lease, None, replace(worker.death, how="its task ended"))
-        if not self._has_able_workers:
+        if not any_able(self.workers.values()):
             # The error that ends the run tells the cause; it is to be told once.
             no_env = self.env_failure is not None and not self.env_built
             self.run.stop(f"{self.job.provider} could not build its env" if no_env else why)
@@ -300,10 +219,6 @@ class Driver:
         for worker in workers:
             if worker.useless:
                 logger.error("%s; the others go on without it", worker.useless)
-
-    @property
-    def _has_able_workers(self) -> bool:
-        return any(not worker.useless for worker in self.workers.values())
 
     def _has_sound_others(self, than: Worker) -> bool:
         return any(
@@ -337,20 +252,6 @@ class Driver:
 
     def remove_markers(self) -> None:
         """Clean up what only a death makes useful."""
-        for worker in (*self.workers.values(), *self.dying.values()):
+        for worker in (*self.workers.values(), *self.deaths.dying.values()):
             if worker.marker:
                 remove_marker(worker.marker)
-
-    def _say_what_is_waited_for(self) -> None:
-        if not self._has_able_workers:
-            why = self.watch.waited_for() if self.watch is not None else "there is none"
-            logger.warning("waiting for a worker: %s", why)
-            self.run.events.state(WAITING, why)
-        elif not any(worker.lease for worker in self.workers.values()):
-            n = sum(not (worker.marker or worker.useless) for worker in self.workers.values())
-            before = ", or ending what a run before gave them" if in_session() else ""
-            if n:
-                what = f"building their env ({self.job.provider}){before}"
-                who = "worker" if n == 1 else "workers"
-                logger.info("waiting for %d %s: %s", n, who, what)
-                self.run.events.state(WAITING, f"{n} {who}: {what}")

@@ -1,6 +1,7 @@
 """What the driver knows of one worker process."""
 
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,8 @@ class Worker:
             return False
         self.ended_at, self._end_again_at = self.position, self.seconds + END_AGAIN
         return True
+
+
+def any_able(workers: Collection[Worker]) -> bool:
+    """Whether one of them takes leases."""
+    return any(not worker.useless for worker in workers)
