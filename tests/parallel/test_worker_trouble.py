@@ -21,7 +21,7 @@ from espnet3.errors import RunFailed, RunStopped
 from espnet3.parallel.config import RunConfig
 from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.marker import Marker
-from espnet3.parallel.executors import driver, lookout
+from espnet3.parallel.executors import driver, lookout, waiting
 from espnet3.parallel.executors.worker_state import Worker
 from espnet3.parallel.parallel import set_parallel
 from espnet3.parallel.worker import stack
@@ -166,7 +166,7 @@ def test_slow_units_are_left_alone(log, out, cluster):
 @pytest.fixture
 def impatient(monkeypatch):
     """What has lasted for a moment is long."""
-    monkeypatch.setattr(driver, "SAY_EVERY", 0.05)
+    monkeypatch.setattr(waiting, "SAY_EVERY", 0.05)
     monkeypatch.setattr(lookout, "LOOK_EVERY", 0.05)
     monkeypatch.setattr(lookout, "LONG", 0.1)
 
