@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, cast
 
 from espnet3.errors import ConfigError, RunFailed, RunStopped
-from espnet3.parallel.batching import warn_of_ignored, work_of
+from espnet3.parallel.batch_choice import warn_of_ignored, work_of
 from espnet3.parallel.config import ParallelConfig
 from espnet3.parallel.engine.directory import OpenRun, check_kept, check_shards, own_run, seal
 from espnet3.parallel.engine.disk import is_no_items_fault, told

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from espnet3.errors import ConfigError
-from espnet3.parallel.batching import work_of
+from espnet3.parallel.batch_choice import work_of
 from espnet3.parallel.config import ParallelConfig, RunConfig
 from espnet3.parallel.drive import check_durations, name_at
 from espnet3.parallel.engine.items import as_items

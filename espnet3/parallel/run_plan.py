@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espnet3.parallel.batches import Batches, batches_of
-from espnet3.parallel.batching import why_by_count, work_of
+from espnet3.parallel.batch_choice import why_by_count, work_of
+from espnet3.parallel.batch_figures import BatchFigures, batch_figures_of
 from espnet3.parallel.config import ParallelConfig, RunConfig
 from espnet3.parallel.engine.items import as_items
 from espnet3.parallel.engine.lengths import Lengths
@@ -57,7 +57,7 @@ class RunPlan:
     outlook: Outlook
     n_workers: int
     prediction: Prediction
-    batches: Batches | None = None
+    batches: BatchFigures | None = None
 
     def __str__(self) -> str:
         """Return all of it, one thing a line."""
@@ -134,7 +134,7 @@ def plan_of(
         outlook,
         parallel.n_workers,
         predict(plan, outlook, parallel.n_workers, seconds),
-        batches_of(work, plan, order, why_by_count(type(runner), work), seconds),
+        batch_figures_of(work, plan, order, why_by_count(type(runner), work), seconds),
     )
 
 

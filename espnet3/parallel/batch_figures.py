@@ -10,7 +10,7 @@ from espnet3.parallel.engine.work import Work
 
 
 @dataclass(frozen=True)
-class Batches:
+class BatchFigures:
     """What the batches of a call are like.
 
     Attributes:
@@ -57,9 +57,9 @@ class Batches:
         yield text
 
 
-def batches_of(
+def batch_figures_of(
     work: Work, plan: Plan, order: Order, why: str, seconds: Sequence[float] | None
-) -> Batches | None:
+) -> BatchFigures | None:
     """Describe the batches of a plan; None if `forward` gets single items.
 
     Args:
@@ -76,7 +76,7 @@ def batches_of(
     if order:
         why = ""
     if seconds is None or work.durations is None:
-        return Batches(bool(order), why)
+        return BatchFigures(bool(order), why)
     by_count = padding_of(work.by_count(), work.durations)
     planned = padding_of(plan, seconds)
-    return Batches(bool(order), why, work.batch_seconds, planned, by_count)
+    return BatchFigures(bool(order), why, work.batch_seconds, planned, by_count)
