@@ -7,7 +7,7 @@ at the item that has them. Nothing is read ahead
 * in a lease that is to be done alone: whoever dies there is to blame;
 * between leases: a worker without a unit in hand does nothing that could end it;
 * before `forward` has asked for an item of the unit in hand, and that took a while;
-* beyond the lease, and beyond what fits (`_has_room`).
+* beyond the lease, and beyond what fits (`ReadItems.has_room`).
 """
 
 import contextvars
@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -25,26 +24,15 @@ from espnet3.parallel.engine.dealer import Lease
 from espnet3.parallel.engine.marker import READING
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.worker import forking
+from espnet3.parallel.worker.read_items import FAILED, Read, ReadItems
 from espnet3.parallel.worker.reading_list import Entry, ReadingList
-from espnet3.parallel.worker.sizes import n_bytes_of
 
 logger = logging.getLogger(__name__)
 
 WORTH = 2e-4  # seconds that reading an item takes at least; else handing it over costs as much
 TRIED = 32  # items that are read ahead before it is looked at whether they were worth it
-NEXT_UNITS = 2  # units that are read ahead whatever their number of items
-NEXT_ITEMS = 16  # items that are read ahead where units are small
-MOST_BYTES = 1 << 28  # of what was read ahead; the next unit is read whatever it takes
 MOST_REFUSALS = 3  # items that only `forward` itself could read, after which nobody else tries
-_FAILED = object()
 _NOTHING = nullcontext()
-
-
-@dataclass(slots=True)
-class _Read:
-    item: Any
-    unit: int
-    n_bytes: int
 
 
 class LoadingAhead:
@@ -73,13 +61,10 @@ class LoadingAhead:
         self._threads: list[threading.Thread] = []
         self._list: ReadingList | None = None
         self._lease: tuple[Lease, Sequence[Any], memoryview] | None = None
-        self._ready: dict[int, _Read] = {}
-        self._reading: dict[int, int] = {}
-        """Index -> unit of what is being read ahead."""
+        self._items = ReadItems()
         self._claimed: set[int] = set()
         """What `forward` has read itself, before its turn came here."""
-        self._n_bytes = self._n_wanted = 0
-        self._n_read = self._n_taken = self._n_dropped = 0
+        self._n_wanted = self._n_read = self._n_taken = 0
         self._mean = 0.0
         self._ending = self._paused = self._holds_turn = False
 
@@ -104,18 +89,17 @@ class LoadingAhead:
         """What `dataset[index]` gives: what was read ahead, or else read now."""
         if self._is_off:
             return self.dataset[index]
-        if not self._threads and not self._ready and not self._is_worth_it:
+        if not self._threads and not self._items.ready and not self._is_worth_it:
             return self._try(index)
         with self._changed:
-            while index in self._reading:
+            while index in self._items.reading:
                 self._changed.wait()
-            read = self._ready.pop(index, None)
+            read = self._items.take(index)
             if read is not None:
-                self._n_bytes -= read.n_bytes
                 self._changed.notify_all()
         if self._is_worth_it and not self._threads:
             self._start(index)
-        if read is not None and read.item is not _FAILED:
+        if read is not None and read.item is not FAILED:
             self._n_taken += 1
             return read.item
         return self._take_directly(index, refused=read is not None)
@@ -179,13 +163,12 @@ class LoadingAhead:
             thread.join()
         self._threads, self._list = [], None
         self._claimed.clear()
-        self._n_read = self._n_taken = self._n_dropped = 0
+        self._n_read = self._n_taken = self._items.n_dropped = 0
         self._ending = False
         is_possible = self._n_refusals < MOST_REFUSALS and lease.reads_ahead and not lease.alone
         self._lease = (lease, items, cells) if is_possible else None
-        for index, read in list(self._ready.items()):  # of a lease that this one may go on with
-            if not is_possible or not lease.first <= read.unit < lease.stop:
-                self._drop(index)
+        # What is left of a lease that this one goes on with is of use.
+        self._items.keep(range(lease.first, lease.stop) if is_possible else range(0))
 
     def _start(self, index: int) -> None:
         """Begin to read ahead, if that index shows that `forward` reads what is in its hand."""
@@ -223,13 +206,13 @@ class LoadingAhead:
         """Wait for what is being read. That is in hand now: if it hangs or kills, it is why."""
         self._stop()
         with self._changed:
-            self._drop_before(cells[0] - 1)
-            while self._reading:
-                cells[0] = next(iter(self._reading.values())) + 1
+            self._items.drop_before(cells[0] - 1)
+            while self._items.reading:
+                cells[0] = next(iter(self._items.reading.values())) + 1
                 self._changed.wait()
         for thread in self._threads:
             thread.join()
-        if self._n_dropped >= MOST_REFUSALS and not self._n_taken:
+        if self._items.n_dropped >= MOST_REFUSALS and not self._n_taken:
             self._n_refusals = MOST_REFUSALS  # `forward` does not want the items in its hand
         self._threads, self._list, self._lease = [], None, None
 
@@ -248,7 +231,7 @@ class LoadingAhead:
             except BaseException:  # `forward` reads it again, and is told at first hand
                 if os.getpid() != pid:
                     os._exit(1)  # a child that the dataset forked must not go on in here
-                item = _FAILED
+                item = FAILED
             finally:
                 cells[cell] = 0
             self._put(entry, item, perf_counter() - began)
@@ -264,9 +247,9 @@ class LoadingAhead:
                     return None
                 if self._is_had(entry.index):
                     self._list.advance()
-                elif self._may_read() and self._has_room(entry.unit, now):
+                elif self._may_read() and self._items.has_room(entry.unit, now):
                     self._list.advance()
-                    self._reading[entry.index] = entry.unit
+                    self._items.begin(entry)
                     return entry
                 else:
                     self._changed.wait()
@@ -276,44 +259,20 @@ class LoadingAhead:
         if index in self._claimed:
             self._claimed.discard(index)
             return True
-        return index in self._ready or index in self._reading
+        return self._items.has(index)
 
     def _may_read(self) -> bool:
         """`forward` goes first, where two cannot."""
         return not self._paused and not (self._n_wanted and self._n_threads == 1)
 
-    def _has_room(self, unit: int, now: int) -> bool:
-        if unit == now:
-            return True
-        self._drop_before(now)
-        ahead = [u for u in self._reading.values() if u != now]
-        ahead += [read.unit for read in self._ready.values() if read.unit != now]
-        others = {u for u in ahead if u != unit}
-        if not others:
-            return True
-        is_near = len(others) < NEXT_UNITS or len(ahead) < NEXT_ITEMS
-        return is_near and self._n_bytes < MOST_BYTES
-
-    def _drop_before(self, now: int) -> None:
-        """Let go of what `forward` did without."""
-        for index, read in list(self._ready.items()):
-            if read.unit < now:
-                self._drop(index)
-                self._n_dropped += 1
-
-    def _drop(self, index: int) -> None:
-        self._n_bytes -= self._ready.pop(index).n_bytes
-
     def _put(self, entry: Entry, item: Any, seconds: float) -> None:
-        n_bytes = 0 if item is _FAILED else n_bytes_of(item)
+        read = Read.of(item, entry.unit)
         with self._changed:
-            self._ready[entry.index] = _Read(item, entry.unit, n_bytes)
-            self._n_bytes += n_bytes
+            self._items.put(entry.index, read)
             self._n_read += 1
             self._mean += (seconds - self._mean) / min(self._n_read, TRIED)
             if self._n_read >= TRIED and self._mean < WORTH / 2:
                 self._is_worth_it, self._ending = False, True
-            self._reading.pop(entry.index, None)
             self._changed.notify_all()
 
     def before_fork(self) -> None:
@@ -325,7 +284,7 @@ class LoadingAhead:
             self._holds_turn = self._turn.acquire(timeout=forking.LIMIT)
         else:
             with self._changed:
-                self._changed.wait_for(lambda: not self._reading, forking.LIMIT)
+                self._changed.wait_for(lambda: not self._items.reading, forking.LIMIT)
 
     def after_fork(self) -> None:
         """In the parent: go on."""
