@@ -10,10 +10,7 @@ at the item that has them. Nothing is read ahead
 * beyond the lease, and beyond what fits (`ReadItems.has_room`).
 """
 
-import contextvars
 import logging
-import os
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,11 +18,11 @@ from time import perf_counter
 from typing import Any
 
 from espnet3.parallel.engine.dealer import Lease
-from espnet3.parallel.engine.marker import READING
 from espnet3.parallel.engine.plan import Plan
 from espnet3.parallel.worker import forking
 from espnet3.parallel.worker.read_items import FAILED, Read, ReadItems
 from espnet3.parallel.worker.reading_list import Entry, ReadingList
+from espnet3.parallel.worker.reading_threads import Reader
 
 logger = logging.getLogger(__name__)
 
@@ -182,20 +179,10 @@ class LoadingAhead:
             if self._threads or self._ending:  # `forward` has threads of its own
                 return
             self._list = reading_list
-            self._threads = self._new_threads(cells)
+            reader = Reader(self.dataset, self.in_turn, self._next, self._put, cells)
+            self._threads = reader.threads(self._n_threads)
             for thread in self._threads:
                 thread.start()
-
-    def _new_threads(self, cells: memoryview) -> list[threading.Thread]:
-        return [
-            threading.Thread(
-                target=contextvars.copy_context().run,
-                args=(self._work, cells, READING + i, _grad_mode()),
-                name=f"reads ahead {i}",
-                daemon=True,
-            )
-            for i in range(self._n_threads)
-        ]
 
     def _stop(self) -> None:
         with self._changed:
@@ -215,27 +202,6 @@ class LoadingAhead:
         if self._items.n_dropped >= MOST_REFUSALS and not self._n_taken:
             self._n_refusals = MOST_REFUSALS  # `forward` does not want the items in its hand
         self._threads, self._list, self._lease = [], None, None
-
-    def _work(self, cells: memoryview, cell: int, grad_mode: "bool | None") -> None:
-        """What a thread does: read what is next, until the lease ends."""
-        if grad_mode is not None:
-            sys.modules["torch"].set_grad_enabled(grad_mode)
-        pid = os.getpid()
-        while (entry := self._next(cells)) is not None:
-            began = perf_counter()
-            try:
-                with self.in_turn():
-                    began = perf_counter()
-                    cells[cell] = entry.unit + 1
-                    item = self.dataset[entry.index]
-            except BaseException:  # `forward` reads it again, and is told at first hand
-                if os.getpid() != pid:
-                    os._exit(1)  # a child that the dataset forked must not go on in here
-                item = FAILED
-            finally:
-                cells[cell] = 0
-            self._put(entry, item, perf_counter() - began)
-            del item  # it is `forward`'s to hold
 
     def _next(self, cells: memoryview) -> Entry | None:
         """Wait for room; None when there is nothing more to read."""
@@ -299,9 +265,3 @@ class LoadingAhead:
         """In the child, which has no thread but its own: it reads what it needs."""
         self._renew()
         self._is_off = True
-
-
-def _grad_mode() -> "bool | None":
-    """Whether torch keeps gradients in this thread; None if it is not in use."""
-    torch = sys.modules.get("torch")
-    return torch.is_grad_enabled() if torch is not None else None
