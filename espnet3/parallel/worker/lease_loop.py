@@ -3,7 +3,7 @@
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,8 @@ class LeaseWorker:
         }
         place = {"output_dir": job.output_dir, "shard_subdir": job.shard_subdir}
         job.runner._check_needs({**self._env, "shard_id": 0}, place)
-        self._env, ahead = with_stand_in(self._env, job)
-        self._units = UnitLoop(job, self._env, ahead, name, log, self.draining)
+        self._env, self._ahead = with_stand_in(self._env, job)
+        self._units = UnitLoop(job, self._env, self._ahead, name, log, self.draining)
         self._marker = self._units.marker
 
     @property
@@ -119,7 +119,10 @@ class LeaseWorker:
             raise
         except BaseException as error:
             return self._fatal(error, lease, directory, "open_writers")
-        progress = self._units.run(lease, items, seconds, state, env)
+        ahead, cells = self._ahead, self._marker.cells
+        with ahead.during(lease, items, cells) if ahead else nullcontext():
+            progress = self._units.run(lease, items, seconds, state, env)
+        cells[0] = 0  # whatever ends the process from here on, no item did it
         if progress.broken is None and progress.position > lease.first:
             try:
                 call(runner.finalize_state, progress.state, env=env)

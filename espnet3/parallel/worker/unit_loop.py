@@ -51,7 +51,7 @@ class UnitLoop:
     Args:
         job: the run.
         env: what `forward` gets by name, the stand-in for the dataset in it.
-        ahead: what reads items ahead; None if nothing does.
+        ahead: what reads items ahead, begun by whoever calls; None if nothing does.
         name: of the worker.
         log: its log file, below the run directory; "" if it has none.
         draining: is set when no further unit is to be begun.
@@ -109,33 +109,6 @@ class UnitLoop:
         Returns:
             How far it came. Exceptions of user code are in it, but for KeyboardInterrupt.
         """
-        ahead, cells = self._ahead, self.marker.cells
-        with ahead.during(lease, items, cells) if ahead else nullcontext():
-            progress = self._run(lease, items, audio, state, hook_env)
-        cells[0] = 0  # whatever ends the process from here on, no item did it
-        return progress
-
-    def take_found(self) -> OutOfMemory | None:
-        """What was learned of memory since the last call."""
-        return None if self._halving is None else self._halving.take_found()
-
-    def name(self, item: Any, position: int) -> str:
-        """What people call the unit that begins with that item."""
-        return self._utterance(item if self._single else [item], position)
-
-    def look_at(self, error: BaseException) -> None:
-        """See whether the process can go on after an exception of user code."""
-        if is_poisoned(error) and not self.cuda_error:
-            self.cuda_error = f"{type(error).__name__}: {first_line(text_of(error))}"
-
-    def _run(
-        self,
-        lease: Lease,
-        items: Sequence[Any],
-        audio: Sequence[float] | None,
-        state: dict[str, Any],
-        hook_env: Mapping[str, Any],
-    ) -> Progress:
         runner = self._job.runner
         write = runner._writer(batched=not self._single)
         fold = runner.reduce_state
@@ -195,6 +168,19 @@ class UnitLoop:
                 times.append(now - begin)
             position = stop
         return Progress(position, seconds, state, None, None, longest, times, split)
+
+    def take_found(self) -> OutOfMemory | None:
+        """What was learned of memory since the last call."""
+        return None if self._halving is None else self._halving.take_found()
+
+    def name(self, item: Any, position: int) -> str:
+        """What people call the unit that begins with that item."""
+        return self._utterance(item if self._single else [item], position)
+
+    def look_at(self, error: BaseException) -> None:
+        """See whether the process can go on after an exception of user code."""
+        if is_poisoned(error) and not self.cuda_error:
+            self.cuda_error = f"{type(error).__name__}: {first_line(text_of(error))}"
 
     def _note(
         self, progress: Progress, error: BaseException, step: str, first: int, stop: int, idx: Any
