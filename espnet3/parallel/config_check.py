@@ -29,7 +29,7 @@ ENVS = (
 LOCAL = ("local", "local_gpu")
 """Envs whose workers are processes of this machine, in a LocalCluster."""
 
-_OPTIONS = "a keyword of the cluster class: put it under parallel.options"
+UNDER_OPTIONS = "a keyword of the cluster class: put it under parallel.options"
 _N_WORKERS = "write parallel.n_workers, the number of worker processes"
 _BACKEND = (
     "write parallel.env (local, slurm, ...) and, under parallel.options, what the command passed"
@@ -46,7 +46,7 @@ REPLACED: dict[str, str] = {
     **dict.fromkeys(("ngpu", "gpu_inference", "num_gpus"), _GPU),
     **dict.fromkeys(
         ("queue", "cores", "memory", "walltime", "account", "project", "memory_limit", "processes"),
-        _OPTIONS,
+        UNDER_OPTIONS,
     ),
     **dict.fromkeys(("jobs_per_gpu", "processes_per_gpu", "n_workers_per_gpu"), _SHARED),
     "batch_size": "not part of these blocks: it is an argument of the runner",
@@ -200,23 +200,9 @@ def _cluster_options(env: Any, options: Any) -> list[str]:
         return jobqueue.option_problems(env, options or {})
     if env not in LOCAL or not options or not _mapping(options):
         return []  # a wrong env or a wrong kind is reported by `values`
-    valid = _local_options()
-    problems = []
-    for key, value in options.items():
-        name = f"parallel.options.{key}"
-        if key in _OURS_LOCAL:
-            allowed, reason = _OURS_LOCAL[key]
-            if type(value) is not type(allowed) or value != allowed:
-                problems.append(f"{name}: {reason}")
-        elif key in valid:
-            continue
-        elif key in REPLACED and REPLACED[key] is not _OPTIONS:
-            problems.append(f"{name}: no such option; {REPLACED[key]}")
-        else:
-            problems.append(
-                f"{name}: LocalCluster has no such option; {nearest(key, [*valid, *_OURS_LOCAL])}"
-            )
-    return problems
+    from espnet3.parallel.backends import local_options
+
+    return local_options.option_problems(options)
 
 
 def adaptive(env: Any, where: Mapping[str, Any]) -> list[str]:
@@ -265,37 +251,3 @@ def most_workers(where: Mapping[str, Any]) -> int:
     """How many workers an adaptive block allows."""
     most: int = where["adaptive"].get("maximum", where.get("n_workers", 1))
     return most
-
-
-_ONE_LEASE = (
-    "a worker does one item at a time; for more, raise parallel.n_workers, and for the threads "
-    "inside one item set OMP_NUM_THREADS"
-)
-_NO_VALUE = object()
-_OURS_LOCAL: dict[str, tuple[Any, str]] = {
-    "n_workers": (_NO_VALUE, "set parallel.n_workers instead"),
-    "processes": (True, "workers are processes here, so that one cannot take the driver with it"),
-    "threads_per_worker": (1, _ONE_LEASE),
-    "nthreads": (1, _ONE_LEASE),
-    "asynchronous": (False, "the driver is synchronous"),
-    "start": (_NO_VALUE, "the driver starts the cluster itself"),
-    "loop": (_NO_VALUE, "the driver owns the event loop"),
-    "worker_class": (_NO_VALUE, "the driver chooses the class of its workers"),
-    "security": (_NO_VALUE, "set parallel.security instead"),
-    "protocol": (_NO_VALUE, "parallel.security decides it"),
-}
-"""Options that the engine sets itself: the one value that changes nothing, and why no other."""
-
-
-def _local_options() -> set[str]:
-    import inspect
-
-    from distributed import LocalCluster, Nanny, Worker
-
-    names: set[str] = set()
-    for cls in (LocalCluster, Nanny, Worker):
-        for name, parameter in inspect.signature(cls).parameters.items():
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-                names.add(name)
-    # LocalCluster gives these to its workers itself.
-    return names - {"scheduler_ip", "scheduler_file", "nanny"} - set(_OURS_LOCAL)
