@@ -51,7 +51,7 @@ def heed_request(run_dir: Path, owner: Owner) -> bool:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     if is_meant:
-        remove_request(run_dir)
         logger.warning("asked to stop by %s", by)
         os.kill(os.getpid(), signal.SIGTERM)
+        remove_request(run_dir)  # whoever sees it gone may count on the signal
     return is_meant
