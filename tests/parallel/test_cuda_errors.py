@@ -286,6 +286,8 @@ def test_run_stops_with_the_reason_when_no_gpu_is_left(log, out, two_gpus):
                 use_gpu(LOST)
             return Lines.forward(idx, log=log, **env)
 
+    # Whichever of them meets the other's unit: no item is given up before the GPUs are.
+    set_parallel({"env": "local_gpu", "n_workers": 2, "lease_seconds": 1e-6, "max_kills": 9})
     told = r"NoGpu could not build its env in worker \d \(GPU \d\): AcceleratorError: CUDA error"
     with pytest.raises(RunStopped, match=told):
         Loses(NoGpu(log), output_dir=out)(range(60))
