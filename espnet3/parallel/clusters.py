@@ -124,7 +124,7 @@ def _start_local(config: ParallelConfig, logs: Path | None) -> Any:
     _check_main_module()
     try:
         # Settings and environment are the process's: two threads must not change them at once.
-        with _starting, dask.config.set(settings), _unchanged_environ(), _without_terminal():
+        with _starting, dask.config.set(settings), _without_terminal():
             cluster = local.make_cluster(config)
     except RuntimeError as error:  # all that Dask says: "Nanny failed to start."
         if getattr(error.__cause__, "status", None) == UNGUARDED:
@@ -238,15 +238,3 @@ def _start_resource_tracker() -> None:
         resource_tracker.ensure_running()
     finally:
         sys.warnoptions.pop()
-
-
-@contextmanager
-def _unchanged_environ() -> Iterator[None]:
-    """Dask sets the variables of its workers in this process, where they do not belong."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)

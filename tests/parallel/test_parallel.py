@@ -1,6 +1,7 @@
 """Settings, clients, sessions and plain maps."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,21 @@ def test_worker_processes(monkeypatch):
         client.close()
         cluster.close()
     assert dict(os.environ) == before
+
+
+def test_worker_that_is_replaced_leaves_the_environment_as_it_was():
+    before = dict(os.environ)
+    client = build_client(TWO)
+    try:
+        pids = set(client.run(os.getpid).values())
+        os.kill(min(pids), signal.SIGKILL)
+        seen = lambda: set(client.run(os.getpid, on_error="ignore").values())  # noqa: E731
+        await_that(lambda: len(seen() - pids) == 1)
+        await_that(lambda: dict(os.environ) == before)
+    finally:
+        cluster = client.cluster
+        client.close()
+        cluster.close()
 
 
 # sessions

@@ -13,6 +13,7 @@ from dask.utils import format_bytes
 from distributed import Nanny
 from distributed.core import Status
 
+from espnet3.parallel.worker.spawn_environment import taken_back
 from espnet3.parallel.worker.stack import dump_stack
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ class LeaseNanny(Nanny):
         beginning, end = (Status.init, Status.starting), ""
         for _ in range(START_TRIES):
             self.exit_status = None
-            status = await self._start_process()
+            with taken_back(self.pre_spawn_env):
+                status = await self._start_process()
             if self.exit_status is None or self.status not in beginning:
                 return status
             end = f"worker {self.name}: {how_it_ended(self.exit_status)} while it started"
