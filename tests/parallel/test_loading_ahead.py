@@ -251,6 +251,12 @@ class Sums(BaseRunner):
         return dataset[idx] + dataset[(7 * idx) % len(dataset)] + dataset[-1]
 
 
+class OneItem(BaseRunner):
+    @staticmethod
+    def forward(idx, dataset):
+        return dataset[idx]
+
+
 def test_accesses_never_overlap_and_items_out_of_order_are_right(out):
     class Wrapping(Counting):
         def item(self, index):
@@ -262,6 +268,43 @@ def test_accesses_never_overlap_and_items_out_of_order_are_right(out):
     assert sums == [i + 7 * i % 60 + 59 for i in range(60)]
     assert dataset.overlaps == 0
     assert len(dataset.threads) > 1
+
+
+def test_methods_that_read_items_themselves_never_overlap_with_what_is_read_ahead(out):
+    class AsksItself(Counting):
+        def __getitems__(self, indices):  # as data loaders ask for a batch
+            return [self[i] for i in indices]
+
+        def __contains__(self, item):
+            return self[item] == item
+
+        def utt_id(self, index):
+            return f"utt{self[index]}"
+
+    class Asks(BaseRunner):
+        @staticmethod
+        def forward(idx, dataset):
+            first = dataset[idx]
+            threading.Event().wait(LONG_ENOUGH)
+            return [first, *dataset.__getitems__([1, 2]), 3 in dataset, dataset.utt_id(4)]
+
+    dataset = AsksItself()
+    set_parallel({"n_workers": 1, "prefetch": True})
+    found = Asks(InProcess(dataset=dataset), output_dir=out)(range(30))
+    assert found == [[i, 1, 2, True, "utt4"] for i in range(30)]
+    assert dataset.overlaps == 0
+    assert len(dataset.threads) > 1
+
+
+def test_dataset_that_does_not_tell_how_many_items_it_has_is_read_inline(out):
+    class Endless(Counting):
+        def __len__(self):
+            raise NotImplementedError("nobody knows")
+
+    dataset = Endless()
+    set_parallel({"n_workers": 1, "prefetch": True})
+    assert OneItem(InProcess(dataset=dataset), output_dir=out)(range(9)) == [*range(9)]
+    assert dataset.threads == {threading.current_thread()}
 
 
 def test_dataset_that_is_not_ours_is_read_inline_until_it_is_asked_for(out):
@@ -398,8 +441,9 @@ def test_what_is_pickled_is_the_dataset_itself(log, out):
     class Pickles(BaseRunner):
         @staticmethod
         def forward(idx, dataset):
-            there = pickle.loads(pickle.dumps(dataset))
-            return [type(there).__name__, dataset[idx]["utt_id"], there[idx]["utt_id"]]
+            there, method = pickle.loads(pickle.dumps([dataset, dataset.utt_id]))
+            dataset[idx]
+            return [type(there).__name__, method(idx), there[idx]["utt_id"]]
 
     set_parallel({"n_workers": 1, "prefetch": True})
     found = Pickles(SlowProvider(log), output_dir=out)(range(9))

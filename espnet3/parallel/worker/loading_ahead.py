@@ -106,6 +106,19 @@ class LoadingAhead:
         return self._turn or _NOTHING
 
     @contextmanager
+    def in_turn_soon(self) -> Iterator[None]:
+        """As `in_turn`, for `forward`: nothing more is read ahead before it had its turn."""
+        with self._changed:
+            self._n_wanted += 1
+        try:
+            with self.in_turn():
+                yield
+        finally:
+            with self._changed:
+                self._n_wanted -= 1
+                self._changed.notify_all()
+
+    @contextmanager
     def turn_if_free(self) -> Iterator[bool]:
         """As `in_turn`, but without waiting: gives whether nobody else reads the dataset."""
         turn = self._turn
@@ -117,17 +130,11 @@ class LoadingAhead:
                 turn.release()
 
     def _take_directly(self, index: int, *, refused: bool) -> Any:
-        with self._changed:
-            self._n_wanted += 1
-            if self._threads and not self._ending:
-                self._claimed.add(index)
-        try:
-            with self.in_turn():
-                item = self.dataset[index]
-        finally:
+        if self._threads and not self._ending:
             with self._changed:
-                self._n_wanted -= 1
-                self._changed.notify_all()
+                self._claimed.add(index)
+        with self.in_turn_soon():
+            item = self.dataset[index]
         if refused:
             self._count_refusal()
         return item
@@ -172,7 +179,12 @@ class LoadingAhead:
         if self._lease is None:
             return
         lease, items, cells = self._lease
-        reading_list = ReadingList(self._plan, lease, items, len(self.dataset))
+        try:
+            n_items = len(self.dataset)
+        except Exception:  # it is no item's fault that nobody knows
+            self._lease = None
+            return
+        reading_list = ReadingList(self._plan, lease, items, n_items)
         if not reading_list.begin_behind(index, cells[0] - 1):
             return
         with self._changed:

@@ -49,7 +49,12 @@ def is_ours(dataset: Any) -> bool:
     if inner is not None:
         return all(is_ours(part) or says_thread_safe(part) for part in inner)
     reads = next((cls for cls in type(dataset).__mro__ if "__getitem__" in vars(cls)), None)
-    return reads is not None and reads.__module__.partition(".")[0] in OURS
+    return reads is not None and is_module_of_ours(reads.__module__)
+
+
+def is_module_of_ours(name: Any) -> bool:
+    """Whether that is the name of one of our modules."""
+    return isinstance(name, str) and name.partition(".")[0] in OURS
 
 
 def _inside(dataset: Any) -> list[Any] | None:
