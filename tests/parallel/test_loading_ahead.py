@@ -6,7 +6,9 @@ import os
 import pickle
 import signal
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -349,7 +351,14 @@ class Held(BaseRunner):
         return idx
 
 
-@pytest.mark.parametrize(("item", "most"), [(Fat(), 3), (b"", 17)])
+@dataclass(slots=True)
+class InSlots:
+    speech: Any
+
+
+@pytest.mark.parametrize(
+    ("item", "most"), [(Fat(), 3), (InSlots([Fat()]), 3), ({"speech": Fat()}, 3), (b"", 17)]
+)
 def test_no_more_is_read_than_may_be_held(out, item, most):
     class Same(Counting):
         def item(self, index):
