@@ -283,17 +283,21 @@ def test_methods_that_read_items_themselves_never_overlap_with_what_is_read_ahea
         def utt_id(self, index):
             return f"utt{self[index]}"
 
+        def through(self, function, index):
+            return function(index)
+
     class Asks(BaseRunner):
         @staticmethod
         def forward(idx, dataset):
             first = dataset[idx]
             threading.Event().wait(LONG_ENOUGH)
-            return [first, *dataset.__getitems__([1, 2]), 3 in dataset, dataset.utt_id(4)]
+            return [first, *dataset.__getitems__([1, 2]), 3 in dataset, dataset.utt_id(4),
+                    dataset.through(dataset.__getitem__, (idx + 1) % 30)]  # fmt: skip
 
     dataset = AsksItself()
     set_parallel({"n_workers": 1, "prefetch": True})
     found = Asks(InProcess(dataset=dataset), output_dir=out)(range(30))
-    assert found == [[i, 1, 2, True, "utt4"] for i in range(30)]
+    assert found == [[i, 1, 2, True, "utt4", (i + 1) % 30] for i in range(30)]
     assert dataset.overlaps == 0
     assert len(dataset.threads) > 1
 

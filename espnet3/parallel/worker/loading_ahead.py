@@ -63,6 +63,8 @@ class LoadingAhead:
         """What `forward` has read itself, before its turn came here."""
         self._n_wanted = self._n_read = self._n_taken = 0
         self._mean = 0.0
+        self._inside: int | None = None
+        """The thread of `forward` that has the turn, for a method of the dataset."""
         self._ending = self._paused = self._holds_turn = False
 
     @contextmanager
@@ -84,8 +86,8 @@ class LoadingAhead:
 
     def take(self, index: int) -> Any:
         """What `dataset[index]` gives: what was read ahead, or else read now."""
-        if self._is_off:
-            return self.dataset[index]
+        if self._is_off or self._inside == threading.get_ident():
+            return self.dataset[index]  # whoever reads it may be waiting for the turn that we have
         if not self._threads and not self._items.ready and not self._is_worth_it:
             return self._try(index)
         with self._changed:
@@ -111,8 +113,15 @@ class LoadingAhead:
         with self._changed:
             self._n_wanted += 1
         try:
-            with self.in_turn():
+            if self._turn is None:
                 yield
+                return
+            with self._turn:
+                before, self._inside = self._inside, threading.get_ident()
+                try:
+                    yield
+                finally:
+                    self._inside = before
         finally:
             with self._changed:
                 self._n_wanted -= 1
