@@ -23,6 +23,7 @@ from slow_reading import (
 )
 from workloads import note, notes, tell
 
+from espnet3.components.data.dataset import CombinedDataset, DatasetWithTransform
 from espnet3.errors import RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.env_provider import EnvironmentProvider
@@ -272,7 +273,10 @@ def test_accesses_never_overlap_and_items_out_of_order_are_right(out):
     assert len(dataset.threads) > 1
 
 
-def test_methods_that_read_items_themselves_never_overlap_with_what_is_read_ahead(out):
+@pytest.mark.parametrize(
+    "wrapped", [lambda d: d, DatasetWithTransform, lambda d: CombinedDataset([d])]
+)
+def test_methods_that_read_items_themselves_never_overlap_with_what_is_read_ahead(out, wrapped):
     class AsksItself(Counting):
         def __getitems__(self, indices):  # as data loaders ask for a batch
             return [self[i] for i in indices]
@@ -291,13 +295,18 @@ def test_methods_that_read_items_themselves_never_overlap_with_what_is_read_ahea
         def forward(idx, dataset):
             first = dataset[idx]
             threading.Event().wait(LONG_ENOUGH)
+            if isinstance(dataset, CombinedDataset | DatasetWithTransform):
+                return [first, *(dataset.utt_id(i) for i in range(5))]
             return [first, *dataset.__getitems__([1, 2]), 3 in dataset, dataset.utt_id(4),
                     dataset.through(dataset.__getitem__, (idx + 1) % 30)]  # fmt: skip
 
     dataset = AsksItself()
     set_parallel({"n_workers": 1, "prefetch": True})
-    found = Asks(InProcess(dataset=dataset), output_dir=out)(range(30))
-    assert found == [[i, 1, 2, True, "utt4", (i + 1) % 30] for i in range(30)]
+    found = Asks(InProcess(dataset=wrapped(dataset)), output_dir=out)(range(30))
+    if wrapped(dataset) is dataset:
+        assert found == [[i, 1, 2, True, "utt4", (i + 1) % 30] for i in range(30)]
+    else:
+        assert found == [[i, *(f"utt{j}" for j in range(5))] for i in range(30)]
     assert dataset.overlaps == 0
     assert len(dataset.threads) > 1
 
@@ -319,6 +328,17 @@ def test_dataset_that_is_not_ours_is_read_inline_until_it_is_asked_for(out):
         set_parallel({"n_workers": 1, "prefetch": prefetch})
         Sums(InProcess(dataset=dataset), output_dir=out / str(prefetch))(range(30))
         assert (dataset.threads == {threading.current_thread()}) is inline
+
+
+def test_wrapper_of_ours_that_a_user_extends_counts_as_what_it_wraps(out):
+    class Mine(CombinedDataset):
+        """Says something more of itself."""
+
+    dataset = Counting()
+    set_parallel({"n_workers": 1})
+    found = OneItem(InProcess(dataset=Mine([dataset])), output_dir=out)(range(30))
+    assert found == [*range(30)]
+    assert dataset.threads == {threading.current_thread()}
 
 
 def test_dataset_that_says_thread_safe_is_read_by_several_at_once(out):

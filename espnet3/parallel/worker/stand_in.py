@@ -7,7 +7,12 @@ from typing import Any
 
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.loading_ahead import LoadingAhead
-from espnet3.parallel.worker.readable import is_module_of_ours, is_ours, n_reading_threads
+from espnet3.parallel.worker.readable import (
+    is_module_of_ours,
+    is_ours,
+    is_part_of,
+    n_reading_threads,
+)
 
 _READING = {"__getitems__", "__call__", "__contains__", "__next__"}
 """Special methods that may well read items."""
@@ -141,10 +146,10 @@ def _may_read_items(ahead: LoadingAhead, value: Any) -> bool:
 
     Those of our own datasets do not, and nobody is to wait for a name.
     """
-    dataset = ahead.dataset
-    if getattr(value, "__self__", None) is not dataset or not callable(value):
+    owner = getattr(value, "__self__", None)
+    if owner is None or not callable(value) or not is_part_of(owner, ahead.dataset):
         return False
-    return not (is_module_of_ours(getattr(value, "__module__", None)) and is_ours(dataset))
+    return not (is_module_of_ours(getattr(value, "__module__", None)) and is_ours(owner))
 
 
 def _itself(dataset: Any) -> Any:
