@@ -330,6 +330,16 @@ def test_dataset_that_is_not_ours_is_read_inline_until_it_is_asked_for(out):
         assert (dataset.threads == {threading.current_thread()}) is inline
 
 
+@pytest.mark.parametrize("prefetch", [None, True, False])
+def test_dataset_that_looks_its_attributes_up_elsewhere_need_not_know_ours(out, prefetch):
+    class Proxy(Counting):
+        def __getattr__(self, name):
+            return {"sampling_rate": 16000}[name]
+
+    set_parallel({"n_workers": 1, "prefetch": prefetch})
+    assert OneItem(InProcess(dataset=Proxy()), output_dir=out)(range(9)) == [*range(9)]
+
+
 def test_wrapper_of_ours_that_a_user_extends_counts_as_what_it_wraps(out):
     class Mine(CombinedDataset):
         """Says something more of itself."""

@@ -33,7 +33,11 @@ def says_thread_safe(dataset: Any) -> bool:
     inner = _inside(dataset)
     if inner is not None:
         return bool(inner) and all(map(says_thread_safe, inner))
-    if not getattr(dataset, "thread_safe", False):
+    try:
+        says_so = getattr(dataset, "thread_safe", False)
+    except Exception:  # of a `__getattr__` that looks it up somewhere
+        return False
+    if not says_so:
         return False
     for cls in type(dataset).__mro__:
         if "thread_safe" in vars(cls):

@@ -211,9 +211,9 @@ class UnitLoop:
         if not self._single and not idx:  # user code has emptied its batch
             return f"#{position}"
         index = idx if self._single else idx[0]
-        utt_id = getattr(self._env.get("dataset"), "utt_id", None)
-        if callable(utt_id):
-            # This is for people; the item may be broken in any way.
-            with suppress(Exception, SystemExit):
+        # This is for people; the item may be broken in any way.
+        with suppress(Exception, SystemExit):
+            utt_id = getattr(self._env.get("dataset"), "utt_id", None)
+            if callable(utt_id):
                 return str(utt_id(index))
         return str(index) if isinstance(index, str) else f"#{position}"
