@@ -266,6 +266,28 @@ def test_units_that_broke_both_gpus_are_done_by_the_other_one(log, out, two_gpus
     assert sum(kills(out).values()) == n_bad
 
 
+def test_who_has_the_same_gpu_is_nobody_else(log, out, monkeypatch, caplog):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+
+    class Broken(Lines):
+        @staticmethod
+        def forward(idx, log, out, **env):
+            if is_second():  # two workers are there
+                note(log, "lost", idx)
+                use_gpu(LOST)
+            events = Path(out) / "events.jsonl"
+            # They are back, and may have what they like.
+            await_that(lambda: events.read_text().count('"env_built"') == 6)
+            return Lines.forward(idx, log=log, **env)
+
+    block = {"env": "local_gpu", "n_workers": 4, "workers_per_gpu": 2, "lease_seconds": 1e-6}
+    with parallel_session(block):
+        found = Broken(Provider(log, out=str(out)), output_dir=out)(range(60))
+    assert found == lines_of(range(60))
+    assert sorted(kills(out).values()) == [1, 1]
+    assert "(GPU 1): 2 units in a row that ended with CUDA errors there went well" in caplog.text
+
+
 def test_run_stops_with_the_reason_when_no_gpu_is_left(log, out, two_gpus):
     class NoGpu(Provider):
         def build_worker_setup_fn(self):

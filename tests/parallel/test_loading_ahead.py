@@ -6,7 +6,9 @@ import os
 import pickle
 import signal
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from slow_reading import (
 )
 from workloads import note, notes, tell
 
+from espnet3.components.data.dataset import CombinedDataset, DatasetWithTransform
 from espnet3.errors import RunFailed
 from espnet3.parallel.base_runner import BaseRunner
 from espnet3.parallel.env_provider import EnvironmentProvider
@@ -251,6 +254,12 @@ class Sums(BaseRunner):
         return dataset[idx] + dataset[(7 * idx) % len(dataset)] + dataset[-1]
 
 
+class OneItem(BaseRunner):
+    @staticmethod
+    def forward(idx, dataset):
+        return dataset[idx]
+
+
 def test_accesses_never_overlap_and_items_out_of_order_are_right(out):
     class Wrapping(Counting):
         def item(self, index):
@@ -264,12 +273,82 @@ def test_accesses_never_overlap_and_items_out_of_order_are_right(out):
     assert len(dataset.threads) > 1
 
 
+@pytest.mark.parametrize(
+    "wrapped", [lambda d: d, DatasetWithTransform, lambda d: CombinedDataset([d])]
+)
+def test_methods_that_read_items_themselves_never_overlap_with_what_is_read_ahead(out, wrapped):
+    class AsksItself(Counting):
+        def __getitems__(self, indices):  # as data loaders ask for a batch
+            return [self[i] for i in indices]
+
+        def __contains__(self, item):
+            return self[item] == item
+
+        def utt_id(self, index):
+            return f"utt{self[index]}"
+
+        def through(self, function, index):
+            return function(index)
+
+    class Asks(BaseRunner):
+        @staticmethod
+        def forward(idx, dataset):
+            first = dataset[idx]
+            threading.Event().wait(LONG_ENOUGH)
+            if isinstance(dataset, CombinedDataset | DatasetWithTransform):
+                return [first, *(dataset.utt_id(i) for i in range(5))]
+            return [first, *dataset.__getitems__([1, 2]), 3 in dataset, dataset.utt_id(4),
+                    dataset.through(dataset.__getitem__, (idx + 1) % 30)]  # fmt: skip
+
+    dataset = AsksItself()
+    set_parallel({"n_workers": 1, "prefetch": True})
+    found = Asks(InProcess(dataset=wrapped(dataset)), output_dir=out)(range(30))
+    if wrapped(dataset) is dataset:
+        assert found == [[i, 1, 2, True, "utt4", (i + 1) % 30] for i in range(30)]
+    else:
+        assert found == [[i, *(f"utt{j}" for j in range(5))] for i in range(30)]
+    assert dataset.overlaps == 0
+    assert len(dataset.threads) > 1
+
+
+def test_dataset_that_does_not_tell_how_many_items_it_has_is_read_inline(out):
+    class Endless(Counting):
+        def __len__(self):
+            raise NotImplementedError("nobody knows")
+
+    dataset = Endless()
+    set_parallel({"n_workers": 1, "prefetch": True})
+    assert OneItem(InProcess(dataset=dataset), output_dir=out)(range(9)) == [*range(9)]
+    assert dataset.threads == {threading.current_thread()}
+
+
 def test_dataset_that_is_not_ours_is_read_inline_until_it_is_asked_for(out):
     for prefetch, inline in [(None, True), (True, False), (False, True)]:
         dataset = Counting()
         set_parallel({"n_workers": 1, "prefetch": prefetch})
         Sums(InProcess(dataset=dataset), output_dir=out / str(prefetch))(range(30))
         assert (dataset.threads == {threading.current_thread()}) is inline
+
+
+@pytest.mark.parametrize("prefetch", [None, True, False])
+def test_dataset_that_looks_its_attributes_up_elsewhere_need_not_know_ours(out, prefetch):
+    class Proxy(Counting):
+        def __getattr__(self, name):
+            return {"sampling_rate": 16000}[name]
+
+    set_parallel({"n_workers": 1, "prefetch": prefetch})
+    assert OneItem(InProcess(dataset=Proxy()), output_dir=out)(range(9)) == [*range(9)]
+
+
+def test_wrapper_of_ours_that_a_user_extends_counts_as_what_it_wraps(out):
+    class Mine(CombinedDataset):
+        """Says something more of itself."""
+
+    dataset = Counting()
+    set_parallel({"n_workers": 1})
+    found = OneItem(InProcess(dataset=Mine([dataset])), output_dir=out)(range(30))
+    assert found == [*range(30)]
+    assert dataset.threads == {threading.current_thread()}
 
 
 def test_dataset_that_says_thread_safe_is_read_by_several_at_once(out):
@@ -306,7 +385,14 @@ class Held(BaseRunner):
         return idx
 
 
-@pytest.mark.parametrize(("item", "most"), [(Fat(), 3), (b"", 17)])
+@dataclass(slots=True)
+class InSlots:
+    speech: Any
+
+
+@pytest.mark.parametrize(
+    ("item", "most"), [(Fat(), 3), (InSlots([Fat()]), 3), ({"speech": Fat()}, 3), (b"", 17)]
+)
 def test_no_more_is_read_than_may_be_held(out, item, most):
     class Same(Counting):
         def item(self, index):
@@ -398,8 +484,9 @@ def test_what_is_pickled_is_the_dataset_itself(log, out):
     class Pickles(BaseRunner):
         @staticmethod
         def forward(idx, dataset):
-            there = pickle.loads(pickle.dumps(dataset))
-            return [type(there).__name__, dataset[idx]["utt_id"], there[idx]["utt_id"]]
+            there, method = pickle.loads(pickle.dumps([dataset, dataset.utt_id]))
+            dataset[idx]
+            return [type(there).__name__, method(idx), there[idx]["utt_id"]]
 
     set_parallel({"n_workers": 1, "prefetch": True})
     found = Pickles(SlowProvider(log), output_dir=out)(range(9))

@@ -159,6 +159,38 @@ def test_failed_batch_is_let_go_of_before_its_halves_are_tried(log, out, error_c
     assert runner(range(16)) == lines_of(range(16))
 
 
+class DoesNotFit(Lines):
+    """Batches of more than two do not, and say so in the words of the file `error`."""
+
+    @staticmethod
+    def forward(idx, log, **env):
+        if len(idx) > 2:
+            try:
+                raise RuntimeError(notes(log, "error")[0])
+            except RuntimeError as error:
+                raise ValueError(f"cannot decode {idx}") from error
+        return Lines.forward(idx, log=log, **env)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuFFT error: CUFFT_ALLOC_FAILED",
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 40000000000 bytes. Error code 12 (Cannot allocate memory)",
+    ],
+)
+def test_other_words_for_it_are_known_and_what_was_raised_from_them(log, out, caplog, text):
+    note(log, "error", text)
+    runner = DoesNotFit(Provider(log), output_dir=out, batch_size=4)
+    assert runner(range(8)) == lines_of(range(8))
+    assert len(told(caplog)) == 1
+    assert not (out / "failures.jsonl").exists()
+
+
 def test_part_with_too_few_results_is_refused(log, out):
     class Short(Squares):
         @staticmethod

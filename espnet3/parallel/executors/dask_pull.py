@@ -60,6 +60,7 @@ def run_on_cluster(
         driver = Driver(
             run, job, items, client, hub, blob, interruption, watch, parallel.worker_start_timeout
         )
+        driver.gpu_blame.is_shared = parallel.workers_per_gpu > 1
         ending.append(driver.kill_workers if watch is None else watch.cancel_all)
         try:
             with (

@@ -117,7 +117,7 @@ class Driver:
         if address in self.workers:
             return
         process = self.roll.up(joined)
-        if why := self.gpu_blame.given_up.get(name):
+        if why := self.gpu_blame.why_given_up(name):
             self.workers[address] = Worker(None, name, process, useless=why)
             self.roll.useless(self.workers[address], why)
             return
@@ -142,7 +142,8 @@ class Driver:
         match messages.load_message(asked.message):
             case messages.Hello(name, marker, pid, log) as hello:
                 worker.name, worker.marker, worker.pid, worker.log = name, marker, pid, log
-                worker.doing, worker.device = "", hello.device
+                worker.doing = ""
+                self.gpu_blame.meet(name, hello.device)
                 self.roll.has_env(worker, hello)
                 if not self.env_built:
                     self.env_built = True
@@ -160,7 +161,7 @@ class Driver:
                     remove_marker(worker.marker)
                     del self.workers[asked.worker]
                     self.roll.left(worker, report.cuda_error)
-                if why := self.gpu_blame.hear(worker.name, worker.device, report):
+                if why := self.gpu_blame.hear(worker.name, report):
                     logger.error("%s; the others go on without it", why)
                 self._end_those_to_blame()
         self._feed()
@@ -207,7 +208,7 @@ class Driver:
     def _end_those_to_blame(self) -> None:
         """Do without idle workers whose GPU is to blame for CUDA errors."""
         for worker in self.workers.values():
-            why = self.gpu_blame.given_up.get(worker.name, "")
+            why = self.gpu_blame.why_given_up(worker.name)
             if why and worker.lease is None and not worker.useless:
                 worker.useless = why
                 self.roll.useless(worker, why)
@@ -222,7 +223,11 @@ class Driver:
 
     def _has_sound_others(self, than: Worker) -> bool:
         return any(
-            not (worker.useless or worker is than or self.gpu_blame.seems_broken(worker.name))
+            not (
+                worker.useless
+                or self.gpu_blame.are_together(worker.name, than.name)
+                or self.gpu_blame.seems_broken(worker.name)
+            )
             for worker in self.workers.values()
         )
 

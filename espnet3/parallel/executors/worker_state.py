@@ -33,7 +33,6 @@ class Worker:
         doing: what it does while it has none, in words; "" if it just waits.
         waiting: its question that is not answered yet.
         sent_home: it was told to leave, as there is nothing more to do.
-        device: its GPU, in words; "" if it has none that is known.
         useless: why it takes no leases though its process lives, in words; "" if it takes them.
         status: with which its process ended, if that is known.
         how: it ended, in words; "" if they say no more than the status.
@@ -55,7 +54,6 @@ class Worker:
     doing: str = ""
     waiting: Asked | None = None
     sent_home: bool = False
-    device: str = ""
     useless: str = ""
     status: int | None = None
     how: str = ""

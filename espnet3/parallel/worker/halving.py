@@ -12,7 +12,7 @@ from typing import Any
 from espnet3.parallel.engine.report import OutOfMemory
 from espnet3.parallel.hooks import check_one_per_item
 from espnet3.parallel.worker.device import device_here
-from espnet3.parallel.worker.memory import is_out_of_memory, let_go
+from espnet3.parallel.worker.memory import comes_of_memory, let_go
 
 PATIENCE = 8  # batches that are cut before the limit is doubled for the first time
 MOST_PATIENCE = 1024
@@ -90,7 +90,7 @@ class Halving:
                 try:
                     part = self._forward(items[first:stop], **self._env)
                 except BaseException as error:
-                    if stop - first == 1 or not is_out_of_memory(error):
+                    if stop - first == 1 or not comes_of_memory(error):
                         raise
                     let_go(error)
                 else:

@@ -63,6 +63,8 @@ class LoadingAhead:
         """What `forward` has read itself, before its turn came here."""
         self._n_wanted = self._n_read = self._n_taken = 0
         self._mean = 0.0
+        self._inside: int | None = None
+        """The thread of `forward` that has the turn, for a method of the dataset."""
         self._ending = self._paused = self._holds_turn = False
 
     @contextmanager
@@ -84,8 +86,8 @@ class LoadingAhead:
 
     def take(self, index: int) -> Any:
         """What `dataset[index]` gives: what was read ahead, or else read now."""
-        if self._is_off:
-            return self.dataset[index]
+        if self._is_off or self._inside == threading.get_ident():
+            return self.dataset[index]  # whoever reads it may be waiting for the turn that we have
         if not self._threads and not self._items.ready and not self._is_worth_it:
             return self._try(index)
         with self._changed:
@@ -106,6 +108,26 @@ class LoadingAhead:
         return self._turn or _NOTHING
 
     @contextmanager
+    def in_turn_soon(self) -> Iterator[None]:
+        """As `in_turn`, for `forward`: nothing more is read ahead before it had its turn."""
+        with self._changed:
+            self._n_wanted += 1
+        try:
+            if self._turn is None:
+                yield
+                return
+            with self._turn:
+                before, self._inside = self._inside, threading.get_ident()
+                try:
+                    yield
+                finally:
+                    self._inside = before
+        finally:
+            with self._changed:
+                self._n_wanted -= 1
+                self._changed.notify_all()
+
+    @contextmanager
     def turn_if_free(self) -> Iterator[bool]:
         """As `in_turn`, but without waiting: gives whether nobody else reads the dataset."""
         turn = self._turn
@@ -117,17 +139,11 @@ class LoadingAhead:
                 turn.release()
 
     def _take_directly(self, index: int, *, refused: bool) -> Any:
-        with self._changed:
-            self._n_wanted += 1
-            if self._threads and not self._ending:
-                self._claimed.add(index)
-        try:
-            with self.in_turn():
-                item = self.dataset[index]
-        finally:
+        if self._threads and not self._ending:
             with self._changed:
-                self._n_wanted -= 1
-                self._changed.notify_all()
+                self._claimed.add(index)
+        with self.in_turn_soon():
+            item = self.dataset[index]
         if refused:
             self._count_refusal()
         return item
@@ -172,7 +188,12 @@ class LoadingAhead:
         if self._lease is None:
             return
         lease, items, cells = self._lease
-        reading_list = ReadingList(self._plan, lease, items, len(self.dataset))
+        try:
+            n_items = len(self.dataset)
+        except Exception:  # it is no item's fault that nobody knows
+            self._lease = None
+            return
+        reading_list = ReadingList(self._plan, lease, items, n_items)
         if not reading_list.begin_behind(index, cells[0] - 1):
             return
         with self._changed:

@@ -5,15 +5,31 @@ import sys
 import traceback
 from contextlib import suppress
 
+_WORDS = (
+    "out of memory",
+    "_ALLOC_FAILED",  # CUDA's libraries, which cannot get their workspace
+    "DefaultCPUAllocator: can't allocate memory",
+)
+"""What PyTorch's errors say that are no `OutOfMemoryError`."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that there was not enough memory; torch is not imported for it."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    # What CUDA's libraries raise through PyTorch when they cannot get their workspace.
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    )
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+
+
+def comes_of_memory(error: BaseException) -> bool:
+    """Whether that is why an exception was raised: it says so, or one that it was raised from."""
+    one: BaseException | None = error
+    seen: set[int] = set()
+    while one is not None and id(one) not in seen:
+        if is_out_of_memory(one):
+            return True
+        seen.add(id(one))
+        one = one.__cause__
+    return False
 
 
 def let_go(error: BaseException) -> None:

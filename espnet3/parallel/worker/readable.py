@@ -33,7 +33,11 @@ def says_thread_safe(dataset: Any) -> bool:
     inner = _inside(dataset)
     if inner is not None:
         return bool(inner) and all(map(says_thread_safe, inner))
-    if not getattr(dataset, "thread_safe", False):
+    try:
+        says_so = getattr(dataset, "thread_safe", False)
+    except Exception:  # of a `__getattr__` that looks it up somewhere
+        return False
+    if not says_so:
         return False
     for cls in type(dataset).__mro__:
         if "thread_safe" in vars(cls):
@@ -49,7 +53,19 @@ def is_ours(dataset: Any) -> bool:
     if inner is not None:
         return all(is_ours(part) or says_thread_safe(part) for part in inner)
     reads = next((cls for cls in type(dataset).__mro__ if "__getitem__" in vars(cls)), None)
-    return reads is not None and reads.__module__.partition(".")[0] in OURS
+    return reads is not None and is_module_of_ours(reads.__module__)
+
+
+def is_part_of(owner: Any, dataset: Any) -> bool:
+    """Whether something is a dataset, or one of those that this wraps."""
+    if owner is dataset:
+        return True
+    return any(is_part_of(owner, part) for part in _inside(dataset) or ())
+
+
+def is_module_of_ours(name: Any) -> bool:
+    """Whether that is the name of one of our modules."""
+    return isinstance(name, str) and name.partition(".")[0] in OURS
 
 
 def _inside(dataset: Any) -> list[Any] | None:
@@ -57,10 +73,11 @@ def _inside(dataset: Any) -> list[Any] | None:
     module = sys.modules.get("espnet3.components.data.dataset")
     if module is None:  # then nobody can have made one
         return None
-    if type(dataset) is module.DatasetWithTransform:
+    reads = getattr(type(dataset), "__getitem__", None)  # of a class of the user's, perhaps
+    if reads is module.DatasetWithTransform.__getitem__:
         functions = (dataset.transform, dataset.preprocessor)
         return [dataset.dataset, *(function for function in functions if function is not None)]
-    if type(dataset) is module.CombinedDataset:
+    if reads is module.CombinedDataset.__getitem__:
         return list(dataset.datasets)
     return None
 

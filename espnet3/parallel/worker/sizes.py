@@ -1,6 +1,8 @@
 """About how much memory an item of a dataset takes."""
 
+from array import array
 from contextlib import suppress
+from types import MemberDescriptorType
 from typing import Any
 
 OTHER = 64  # bytes that anything else counts as
@@ -21,14 +23,28 @@ def _n_bytes(item: Any, depth: int) -> int:
         return n_bytes
     if isinstance(item, bytes | bytearray | str):
         return len(item)
+    if isinstance(item, array):
+        return len(item) * item.itemsize
     if depth >= DEEPEST:
         return OTHER
     if isinstance(item, dict):  # another mapping may read a file when it is asked
         return _of_some(list(item.values()), depth)
     if isinstance(item, list | tuple | set | frozenset):
         return _of_some(item, depth)
+    attributes = _attributes(item)
+    return _of_some(attributes, depth) if attributes else OTHER
+
+
+def _attributes(item: Any) -> list[Any]:
+    """What an object has, in slots or not; nothing is worked out for it."""
     own = getattr(item, "__dict__", None)
-    return _of_some(list(own.values()), depth) if type(own) is dict and own else OTHER
+    found = list(own.values()) if type(own) is dict else []
+    for cls in type(item).__mro__:
+        for slot in vars(cls).values():
+            if isinstance(slot, MemberDescriptorType):
+                with suppress(AttributeError):  # nothing is in it
+                    found.append(slot.__get__(item))
+    return found
 
 
 def _of_some(entries: Any, depth: int) -> int:

@@ -2,12 +2,20 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.loading_ahead import LoadingAhead
-from espnet3.parallel.worker.readable import n_reading_threads
+from espnet3.parallel.worker.readable import (
+    is_module_of_ours,
+    is_ours,
+    is_part_of,
+    n_reading_threads,
+)
 
+_READING = {"__getitems__", "__call__", "__contains__", "__next__"}
+"""Special methods that may well read items."""
 _OWN = {
     "__class__", "__copy__", "__deepcopy__", "__del__", "__delattr__", "__dict__", "__dir__",
     "__doc__", "__getattr__", "__getattribute__", "__getitem__", "__getstate__", "__init__",
@@ -38,8 +46,9 @@ class StandIn:
             return ahead.dataset[index]
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(_ahead(self).dataset, name)
-        return _in_turn(_ahead(self), value) if name == "__getitems__" else value
+        ahead = _ahead(self)
+        value = getattr(ahead.dataset, name)
+        return InTurn(ahead, value) if _may_read_items(ahead, value) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(_ahead(self).dataset, name, value)
@@ -58,6 +67,26 @@ class StandIn:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return _itself, (_ahead(self).dataset,)
+
+
+class InTurn:
+    """A method of the dataset that is called while nobody else reads that; pickled as itself."""
+
+    __slots__ = ("_ahead", "_method")
+
+    def __init__(self, ahead: LoadingAhead, method: Any) -> None:
+        self._ahead = ahead
+        self._method = method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._ahead.in_turn_soon():
+            return self._method(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._method, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self._method,)
 
 
 def with_stand_in(env: Mapping[str, Any], job: Job) -> tuple[dict[str, Any], LoadingAhead | None]:
@@ -99,8 +128,9 @@ def _class_for(cls: Any) -> type[StandIn]:
 
 def _hand_on(name: str) -> Callable[..., Any]:
     def method(self: StandIn, *args: Any, **kwargs: Any) -> Any:
-        dataset = _ahead(self).dataset
-        return getattr(type(dataset), name)(dataset, *args, **kwargs)
+        ahead = _ahead(self)
+        with ahead.in_turn_soon() if name in _READING else nullcontext():
+            return getattr(type(ahead.dataset), name)(ahead.dataset, *args, **kwargs)
 
     method.__name__ = name
     return method
@@ -111,12 +141,15 @@ def _ahead(stand_in: StandIn) -> LoadingAhead:
     return ahead
 
 
-def _in_turn(ahead: LoadingAhead, function: Any) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with ahead.in_turn():
-            return function(*args, **kwargs)
+def _may_read_items(ahead: LoadingAhead, value: Any) -> bool:
+    """Whether it is a method of the dataset, which may ask that for items behind our back.
 
-    return call
+    Those of our own datasets do not, and nobody is to wait for a name.
+    """
+    owner = getattr(value, "__self__", None)
+    if owner is None or not callable(value) or not is_part_of(owner, ahead.dataset):
+        return False
+    return not (is_module_of_ours(getattr(value, "__module__", None)) and is_ours(owner))
 
 
 def _itself(dataset: Any) -> Any:

@@ -21,7 +21,7 @@ from espnet3.parallel.worker.halving import Halving
 from espnet3.parallel.worker.inject import select_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.loading_ahead import LoadingAhead
-from espnet3.parallel.worker.memory import is_out_of_memory, let_go
+from espnet3.parallel.worker.memory import comes_of_memory, let_go
 from espnet3.parallel.worker.unfinished import UnitUnfinished
 
 NAMING = 200  # times as long as it took to name a unit, no other is named
@@ -187,7 +187,7 @@ class UnitLoop:
     ) -> None:
         failure = UnitFailure.of(error, first, stop, self._utterance(idx, first), step, self._log)
         self.look_at(error)
-        if is_out_of_memory(error):
+        if comes_of_memory(error):
             let_go(error)
         if step == "forward" or isinstance(error, RecordRejected):
             progress.failure = failure
@@ -211,9 +211,9 @@ class UnitLoop:
         if not self._single and not idx:  # user code has emptied its batch
             return f"#{position}"
         index = idx if self._single else idx[0]
-        utt_id = getattr(self._env.get("dataset"), "utt_id", None)
-        if callable(utt_id):
-            # This is for people; the item may be broken in any way.
-            with suppress(Exception, SystemExit):
+        # This is for people; the item may be broken in any way.
+        with suppress(Exception, SystemExit):
+            utt_id = getattr(self._env.get("dataset"), "utt_id", None)
+            if callable(utt_id):
                 return str(utt_id(index))
         return str(index) if isinstance(index, str) else f"#{position}"
