@@ -96,6 +96,8 @@ class LoadingAhead:
             read = self._items.take(index)
             if read is not None:
                 self._changed.notify_all()
+            elif self._threads and not self._ending:
+                self._claimed.add(index)
         if self._is_worth_it and not self._threads:
             self._start(index)
         if read is not None and read.item is not FAILED:
@@ -139,9 +141,6 @@ class LoadingAhead:
                 turn.release()
 
     def _take_directly(self, index: int, *, refused: bool) -> Any:
-        if self._threads and not self._ending:
-            with self._changed:
-                self._claimed.add(index)
         with self.in_turn_soon():
             item = self.dataset[index]
         if refused:
