@@ -108,6 +108,8 @@ def _misbehave(log: str, item: int, unit_size: int) -> None:
 class Fragile(Lines):
     """`Lines`, for items that misbehave."""
 
+    per_item_output = True
+
     @staticmethod
     def forward(idx, dataset, model, log, **env):
         unit = idx if isinstance(idx, list) else [idx]

@@ -27,7 +27,8 @@ def main(plan: dict) -> None:
             output_dir=plan["out"],
             resume=plan["resume"],
         )
-        runner(range(plan["n_items"]))
+        items = plan["items"]
+        runner(items, [len(items) - item for item in items] if plan["by_length"] else None)
     except BaseException as error:
         outcome |= {"kind": type(error).__name__, "message": str(error)}
         if isinstance(error, RunFailed):

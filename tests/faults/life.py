@@ -16,7 +16,7 @@ from fragile import deaths, forwards, tell
 from place import Broken, Place
 from rivals import meet_rival
 from start import Start
-from truth import ERRORS, Truth
+from truth import CELL, ERRORS, Truth
 
 from espnet3.parallel.engine.coverage import Coverage
 from espnet3.parallel.engine.ledger import find_epochs
@@ -79,7 +79,17 @@ class Life:
         run = {"max_kills": self.max_kills, **more.pop("run", {})}
         if self.truth.hangs:
             run["unit_timeout"] = UNIT_TIMEOUT
-        start = Start(self.place, len(self.starts) + 1, n_items=self.truth.n_items, run=run, **more)
+        if self.truth.by_length:  # no start begins a run by count, or one whose windows end early
+            more["batch_size"] = more.get("batch_size") or CELL
+            run["limit"] = None
+        start = Start(
+            self.place,
+            len(self.starts) + 1,
+            self.truth.items,
+            self.truth.by_length,
+            run=run,
+            **more,
+        )
         self.starts.append(start)
         self.paces[start.number] = start.pace
         self.place.counts["starts"] += 1
@@ -227,7 +237,7 @@ class Life:
 
     def _check_published(self, coverage: Coverage) -> None:
         """What is published is what a calm run in one process gives, without the failed items."""
-        expected = calm_files(self.truth.n_items, frozenset(coverage.failed))
+        expected = calm_files(self.truth.items, frozenset(coverage.failed))
         for name, data in expected.items():
             if (self.place.out / name).read_bytes() != data:
                 raise Broken(f"{name} is not what a calm run gives")
@@ -263,15 +273,15 @@ def live(root: Path, seed: int, *, echo: bool = False) -> Counter[str]:
 
 
 @lru_cache(maxsize=32)
-def calm_files(n_items: int, without: frozenset[int]) -> dict[str, bytes]:
-    """What a calm run publishes, in one process and without some items."""
+def calm_files(items: tuple[int, ...], without: frozenset[int]) -> dict[str, bytes]:
+    """What a calm run publishes, in one process, one by one and without some items."""
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         place = Place(root / "calm")
         for item in without:
             tell(place.log, item, "raise")
-        run = {"on_error": "skip", "max_failures": n_items}
-        start = Start(place, 1, n_items=n_items, run=run)
+        run = {"on_error": "skip", "max_failures": len(items)}
+        start = Start(place, 1, items, run=run)
         if start.wait():
             raise RuntimeError(f"a calm run failed: {start.text}")
         return {name: (place.out / name).read_bytes() for name in ("text", "ids")}

@@ -30,6 +30,7 @@ def meet_rival(life: "Life", first: Start, rng: random.Random) -> None:
         resume=True,
         run={"allow_overwrite_lock": suspended, "on_error": first.run["on_error"]},
     )
+    rival.disk_was_full = first.disk_was_full
     status = rival.wait()
     refused = rival.outcome["kind"] == "RunInUse"
     if refused and status != 1:

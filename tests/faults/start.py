@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,8 @@ class Start:
     Attributes:
         place: of the life.
         number: counts the starts of a life.
-        n_items: of the run.
+        items: of the run.
+        by_length: the first one is the longest, and the last one the shortest.
         workers: 1 is in process.
         batch_size: positions of a unit.
         run: keys of the `run:` block.
@@ -37,7 +39,8 @@ class Start:
 
     place: Place
     number: int
-    n_items: int
+    items: Sequence[int]
+    by_length: bool = False
     workers: int = 1
     batch_size: int | None = None
     run: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +64,8 @@ class Start:
         plan = {
             "out": str(self.place.out),
             "log": str(self.place.log),
-            "n_items": self.n_items,
+            "items": list(self.items),
+            "by_length": self.by_length,
             "batch_size": self.batch_size,
             "resume": self.resume,
             "parallel": parallel,

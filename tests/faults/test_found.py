@@ -20,7 +20,7 @@ def place(tmp_path: Path) -> Place:
 def stalled(place: Place, **run: float) -> Iterator[Start]:
     """A driver with two workers, one of which hangs in C code and holds the GIL."""
     tell(place.log, 3, "stall")
-    start = Start(place, 1, n_items=40, workers=2, run=run, pace=0.01)
+    start = Start(place, 1, items=range(40), workers=2, run=run, pace=0.01)
     try:
         assert await_that(lambda: (place.log / "deaths").exists(), END_LIMIT)
         yield start

@@ -1,4 +1,8 @@
-"""The truth about the items of a life, which the product has to find out."""
+"""The truth about the items of a life, which the product has to find out.
+
+Items are numbered in the order in which they are done. In a life with batches by length that is not
+the order in which they are given to the run, and in which their records are published.
+"""
 
 import random
 from dataclasses import dataclass, field
@@ -27,19 +31,23 @@ class Truth:
     """What each item does wrong.
 
     Attributes:
-        n_items: items are the positions 0 to n_items - 1.
-        bad: position -> what it does at every attempt.
-        moods: position -> what it does once, or only in a batch.
+        items: in the order in which they are given; with `by_length`, so that it becomes that of
+            their numbers.
+        by_length: the run has batches by length.
+        bad: item -> what it does at every attempt.
+        moods: item -> what it does once, or only in a batch.
     """
 
-    n_items: int
+    items: tuple[int, ...]
+    by_length: bool = False
     bad: dict[int, str] = field(default_factory=dict)
     moods: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def draw(cls, rng: random.Random) -> "Truth":
         """Draw a corpus with a few bad items, or none."""
-        truth = cls(rng.randint(40, 120))
+        n_items = rng.randint(40, 120)
+        truth = cls(tuple(range(n_items)))
         kinds = list(ERRORS)
         positions = rng.sample(range(truth.n_items), 8)
         # Every item that kills is three starts in process, and a hang is a second of waiting.
@@ -51,6 +59,8 @@ class Truth:
         for position in positions[4 : 4 + rng.choice([0, 0, 1, 2, 4])]:
             moods = [*(f"{kind} once" for kind in ONCE), "memory 1", "memory 2", "memory 4"]
             truth.moods[position] = rng.choice(moods)
+        if rng.random() < 0.3:
+            truth.items, truth.by_length = tuple(rng.sample(truth.items, n_items)), True
         return truth
 
     def tell(self, log: Path) -> None:
@@ -68,6 +78,11 @@ class Truth:
         return any(position // CELL == troubled // CELL for troubled in self.bad | self.moods)
 
     @property
+    def n_items(self) -> int:
+        """How many there are."""
+        return len(self.items)
+
+    @property
     def hangs(self) -> bool:
         """Whether any item never comes back."""
         return any(ERRORS[kind] == "UnitTimeout" for kind in self.bad.values())
@@ -78,4 +93,7 @@ class Truth:
         return "break" in self.bad.values()
 
     def __str__(self) -> str:
-        return f"{self.n_items} items, bad: {self.bad or 'none'}, moody: {self.moods or 'none'}"
+        how = "by length" if self.by_length else "by count"
+        return (
+            f"{self.n_items} items {how}, bad: {self.bad or 'none'}, moody: {self.moods or 'none'}"
+        )

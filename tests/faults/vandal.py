@@ -128,6 +128,19 @@ def damage_manifest(out: Path, rng: random.Random) -> Damage | None:
     return Damage(f"manifest.json is {data[:20]!r}", refused=True)
 
 
+def damage_order(out: Path, rng: random.Random) -> Damage | None:
+    """What tells the order of the items of a run by length is gone, or is another's."""
+    path = out / f"order.{run_id_of(out)}.u32"
+    if not path.exists():
+        return None
+    if rng.random() < 0.5:
+        path.unlink()
+        return Damage(f"{path.name} is removed", refused=True)
+    data = path.read_bytes()
+    path.write_bytes(rng.choice([b"", data[:-4], data[-4:] + data[:-4]]))
+    return Damage(f"{path.name} is damaged", refused=True)
+
+
 def remove_manifest(out: Path, rng: random.Random) -> Damage | None:
     """Nothing tells any more which run this was."""
     if not (out / "manifest.json").exists():
@@ -201,7 +214,7 @@ HARMLESS: list[Callable[[Path, random.Random], Damage | None]] = [
     leave_strays,
     remove_logs,
 ]
-FATAL = [damage_old_ledger, damage_manifest, damage_manifest, remove_manifest]
+FATAL = [damage_old_ledger, damage_manifest, damage_manifest, remove_manifest, damage_order]
 
 
 def vandalise(out: Path, rng: random.Random) -> list[Damage]:
