@@ -131,13 +131,17 @@ def check_durations(durations: Sequence[float] | None, n_items: int) -> Sequence
         raise ConfigError(f"{len(durations)} durations given for {n_items} items")
     try:
         usable = all(0 <= seconds < float("inf") for seconds in durations)
-    except TypeError:
-        wrong = next((s for s in durations if not isinstance(s, SupportsFloat)), None)
+    except (TypeError, ValueError):  # or a row of an array that has rows
+        wrong = next((s for s in durations if not _is_number(s)), None)
         raise ConfigError(f"durations are numbers of seconds, and one is {wrong!r}") from None
     if not usable:
         logger.warning("some durations are negative or not finite; doing without any")
         return None
     return durations
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, SupportsFloat) and not getattr(value, "shape", ())
 
 
 def name_at(runner: Runner, items: Sequence[Any], position: int) -> str:

@@ -91,6 +91,8 @@ def test_durations_change_the_order_of_work_alone(log, out, two_workers):
     assert forwards(log) == list(range(30))
     with pytest.raises(ConfigError, match="numbers of seconds, and one is None"):
         runner(range(30), [None] + durations[1:])
+    with pytest.raises(ConfigError, match=r"numbers of seconds, and one is array\(\[0\. *, 1\."):
+        runner(range(30), np.arange(60.0).reshape(30, 2))
     with pytest.raises(ConfigError, match="29 durations given for 30 items"):
         runner(range(30), durations[:-1])
     odd = Squares(Provider(log), output_dir=out / "odd")
