@@ -315,10 +315,18 @@ def test_run_stops_with_the_reason_when_no_gpu_is_left(log, out, two_gpus):
         Loses(NoGpu(log), output_dir=out)(range(60))
 
 
+class OnnxruntimeFail(Exception):
+    """As its `Fail`: no RuntimeError."""
+
+    __module__ = "onnxruntime.capi.onnxruntime_pybind11_state"
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, OnnxruntimeFail])
 @pytest.mark.parametrize(
     ("text", "ends"),
     [
         ("CUDA error: an illegal memory access was encountered", True),
+        ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", True),
         ("Triton Error [CUDA]: misaligned address", True),
         ("CUDA failed with error unspecified launch failure", True),
         ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`", True),
@@ -327,15 +335,15 @@ def test_run_stops_with_the_reason_when_no_gpu_is_left(log, out, two_gpus):
         ("shape mismatch: misaligned address of the user's own", False),
     ],
 )
-def test_other_errors_leave_the_process_as_it_is(log, out, cluster, worker, text, ends):
+def test_other_errors_leave_the_process_as_it_is(log, out, cluster, worker, kind, text, ends):
     class Once(Lines):
         @staticmethod
         def forward(idx, log, **env):
             if idx == 2 and not notes(log, "raised"):
                 note(log, "raised", "")
                 try:
-                    raise RuntimeError(text)
-                except RuntimeError as error:
+                    raise kind(text)
+                except kind as error:
                     raise ValueError("cannot decode") from error
             return Lines.forward(idx, log=log, **env)
 

@@ -40,12 +40,17 @@ def is_poisoned(error: BaseException | None) -> bool:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+        if _may_be_cudas(error) and not is_out_of_memory(error):
             text = str(error)
             if any(w in text.lower() for w in _WHOSE) and any(what in text for what in _WHAT):
                 return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _may_be_cudas(error: BaseException) -> bool:
+    """Whether it is of a kind that libraries raise for CUDA: onnxruntime has its own."""
+    return isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")
 
 
 def put_down_to_gpu(report: LeaseReport, error: str) -> LeaseReport:
