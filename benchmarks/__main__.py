@@ -31,6 +31,7 @@ NAMES = (
     "prepare",
     "statistics",
     "loading_ahead",
+    "writing_behind",
 )
 
 

@@ -162,12 +162,26 @@ class RunnerHooks:
     @classmethod
     def _keeps_json(cls) -> bool:
         """Whether no hook is overridden that says how results are written."""
-        return all(_same(getattr(cls, name), getattr(RunnerHooks, name)) for name in WRITER_HOOKS)
+        return cls._writes_as(RunnerHooks)
+
+    @classmethod
+    def _writes_as(cls, other: "type[RunnerHooks]") -> bool:
+        """Whether results are written by the very hooks of another class."""
+        return all(_same(getattr(cls, name), getattr(other, name)) for name in WRITER_HOOKS)
 
     @classmethod
     def _gives_one_per_item(cls) -> bool:
         """Whether `forward` must return one result for each item of a batch."""
         return cls.per_item_output or cls._keeps_json()
+
+    @classmethod
+    def _set_aside(cls) -> Callable[[dict[str, Any], Any], Any] | None:
+        """What makes a result ready to be written behind: `set_aside(writers, result)`.
+
+        It gives what `write_record` can be given later, in another thread, in place of the result;
+        None if that is to be written at once. There is none for hooks that are the user's.
+        """
+        return None
 
     @classmethod
     def _writer(cls, *, batched: bool) -> Callable[..., None] | None:

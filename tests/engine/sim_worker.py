@@ -35,7 +35,7 @@ class Attempt:
         self.units: list[tuple[int, int]] = []
         self._begins: list[float] = []
         self._reads = self.world.rng.choice([0, 1, 2, 4])  # units ahead of the one in hand
-        if lease.alone or not lease.reads_ahead:
+        if lease.alone or not lease.may_overlap:
             self._reads = 0
         self._trouble: tuple[str, int, int] | None = None
         self._ends_at = self._work(self.world.now + OVERHEAD)

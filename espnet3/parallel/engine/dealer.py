@@ -35,7 +35,7 @@ class Lease:
         stop: one past the last position.
         seconds: when this time is up, the worker commits and returns the rest.
         alone: the whole range is one unit, whatever the batch grid says.
-        reads_ahead: items of later units may be read while one is worked on, if it is not `alone`.
+        may_overlap: other units may be read or written while one is worked on, if not `alone`.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Lease:
     stop: int
     seconds: float
     alone: bool = False
-    reads_ahead: bool = True
+    may_overlap: bool = True
 
 
 class Dealer:
@@ -71,7 +71,7 @@ class Dealer:
         workers: int = 1,
         lengths: Lengths | None = None,
     ) -> None:
-        self.reads_ahead = True
+        self.may_overlap = True
         """Of all leases to come."""
         self._plan = plan
         self._free = PositionSet(remaining)
@@ -124,7 +124,7 @@ class Dealer:
         else:
             return None
         limit = self._limit(elapsed)
-        lease = Lease(self._next_number, first, stop, limit, alone, self.reads_ahead)
+        lease = Lease(self._next_number, first, stop, limit, alone, self.may_overlap)
         self._next_number += 1
         self._out[lease.number] = lease
         return lease

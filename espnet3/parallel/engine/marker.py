@@ -1,4 +1,4 @@
-"""The in-flight marker: which unit a worker had begun when it died, and what it was reading ahead.
+"""The in-flight marker: which unit a worker had begun when it died, and what went on beside it.
 
 A store into a memory-mapped file costs some tens of nanoseconds and survives any death of the
 process (SIGKILL, SIGSEGV, `os._exit`), as the kernel keeps the page. It does not survive the death
@@ -20,10 +20,10 @@ from espnet3.parallel.engine.files import IN_FLIGHT, LOGS
 
 DRIVER = "driver"  # the worker's name where leases run in the driver itself
 READERS = 4  # threads that may read ahead, each with a cell of its own
-_UNIT, _LEASE, _NAMED, READING = range(4)  # READING is the first of their cells
+_UNIT, _LEASE, _NAMED, WRITING, READING = range(5)  # READING is the first of their cells
 _FORMAT = f"{READING + READERS}Q"
 _NAME_AT = struct.calcsize(_FORMAT)
-_LONGEST_NAME = 231  # bytes
+_LONGEST_NAME = 223  # bytes
 _SIZE = _NAME_AT + _LONGEST_NAME + 1
 
 
@@ -33,26 +33,28 @@ class InFlight:
 
     Attributes:
         position: the first of the unit that it had begun last.
-        reading: the first positions of the units whose items it was reading ahead just then.
+        others: the first positions of the units whose items it was reading ahead just then, or
+            whose result it was writing behind.
         name: of the item at `position`, or "#position"; "" if it was not entered.
     """
 
     position: int
-    reading: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
     name: str = ""
 
     @property
     def suspects(self) -> list[int]:
         """First positions of all units that may have ended it, in order."""
-        return sorted({self.position, *self.reading})
+        return sorted({self.position, *self.others})
 
 
 class Marker:
-    """Written by one worker process: its lease, the unit in hand, and what is read ahead.
+    """Written by one worker process: its lease, the unit in hand, and what goes on beside it.
 
     `cells` are position + 1 of the unit in hand, number + 1 of the lease, position + 1 of the unit
-    whose name was entered last, and for each thread that reads ahead position + 1 of the unit that
-    it reads for; 0 is none. Nothing is read ahead while there is no unit in hand.
+    whose name was entered last, of that whose result is written behind, and for each thread that
+    reads ahead of the one that it reads for; 0 is none. Nothing is read ahead or written behind
+    while there is no unit in hand.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +79,7 @@ class Marker:
             self.cells[i] = 0
 
     def enter_name(self, position: int, name: str) -> None:
-        """Say what the item at a position is called, cut to 231 bytes."""
+        """Say what the item at a position is called, cut to 223 bytes."""
         data = name.encode("utf-8", "surrogateescape")[:_LONGEST_NAME]
         self.cells[_NAMED] = 0  # who reads in between is not to take it for another's
         self._map[_NAME_AT : _NAME_AT + len(data) + 1] = data + b"\0"
@@ -110,14 +112,14 @@ def read_marker(path: Path, lease: int | None = None) -> InFlight | None:
     """
     try:
         data = path.read_bytes()
-        unit, number, named, *reading = struct.unpack_from(_FORMAT, data)
+        unit, number, named, *others = struct.unpack_from(_FORMAT, data)
     except (OSError, struct.error):
         return None
     if not unit or lease not in (None, number - 1):
         return None
     name = data[_NAME_AT:].partition(b"\0")[0] if named == unit else b""
-    ahead = tuple(position - 1 for position in reading if position)
-    return InFlight(unit - 1, ahead, name.decode("utf-8", "replace"))
+    beside = tuple(position - 1 for position in others if position)
+    return InFlight(unit - 1, beside, name.decode("utf-8", "replace"))
 
 
 def take_driver_marker(run_dir: Path) -> InFlight | None:

@@ -1,8 +1,9 @@
-"""A worker that died while it read ahead: one of several units did it, and nobody knows which.
+"""A worker that died while it was at several units: one did it, and nobody knows which.
 
-None of them is charged. Each is dealt again alone, and where a unit is alone nothing is read ahead,
-so that the next death is charged to the one that did it. That comes to an end: each death of this
-kind is followed by one that is charged, or by units that are done.
+It works on one, reads others ahead, and writes one behind. None of them is charged. Each is dealt
+again alone, and where a unit is alone nothing goes on beside it, so that the next death is charged
+to the one that did it. That comes to an end: each death of this kind is followed by one that is
+charged, or by units that are done.
 """
 
 import logging
@@ -17,7 +18,7 @@ from espnet3.parallel.wording import printable
 
 logger = logging.getLogger(__name__)
 
-MOST_UNEXPLAINED = 3  # such deaths for which no unit was charged, after which nothing is read ahead
+MOST_UNEXPLAINED = 3  # such deaths for which no unit was charged, after which none overlap
 
 
 class Suspects:
@@ -45,16 +46,16 @@ class Suspects:
         if lease.alone or len(suspects) < 2:
             return False
         logger.warning(
-            "it may have died of %s: one was worked on while others were read ahead; each is done "
-            "alone now",
+            "it may have died of %s: one was worked on while others were read or written; each is "
+            "done alone now",
             " or ".join(printable(self._name_of(position)) for position, _ in suspects),
         )
         self._n_unexplained += 1
         if self._n_unexplained == MOST_UNEXPLAINED:  # perhaps it is no item, but two at once
-            self._dealer.reads_ahead = False
+            self._dealer.may_overlap = False
             logger.warning(
-                "%d workers died while they read ahead: nothing is read ahead in this run any "
-                "more (`prefetch: false`, in `run:`, says so from the beginning)",
+                "%d workers died while they were at several items: in this run, nothing is read "
+                "ahead or written behind any more",
                 MOST_UNEXPLAINED,
             )
         first = lease.first
@@ -78,12 +79,16 @@ class Suspects:
 
         Returns:
             The unit to be charged, which is taken out; None if there is none, or several may be it.
-            Those are done alone, and this start reads nothing ahead: it would die with its worker.
+            Those are done alone, and this start does one after the other: it would die with its
+            worker.
         """
         ranges = PositionSet(coverage.remaining(self._plan.goal))
         if len(found.suspects) > 1:
-            self._dealer.reads_ahead = False
-            logger.warning("the last start died while it read ahead; this one does not")
+            self._dealer.may_overlap = False
+            logger.warning(
+                "the last start died while it was at several items; this one reads nothing ahead "
+                "and writes nothing behind"
+            )
         for position in found.suspects:
             if position not in ranges:
                 continue

@@ -177,7 +177,7 @@ class LoadingAhead:
         self._claimed.clear()
         self._n_read = self._n_taken = self._items.n_dropped = 0
         self._ending = False
-        is_possible = self._n_refusals < MOST_REFUSALS and lease.reads_ahead and not lease.alone
+        is_possible = self._n_refusals < MOST_REFUSALS and lease.may_overlap and not lease.alone
         self._lease = (lease, items, cells) if is_possible else None
         # What is left of a lease that this one goes on with is of use.
         self._items.keep(range(lease.first, lease.stop) if is_possible else range(0))

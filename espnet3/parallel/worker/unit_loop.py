@@ -3,9 +3,10 @@
 import os
 import threading
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -23,6 +24,7 @@ from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.loading_ahead import LoadingAhead
 from espnet3.parallel.worker.memory import comes_of_memory, let_go
 from espnet3.parallel.worker.unfinished import UnitUnfinished
+from espnet3.parallel.worker.writing_behind import Failed, Unit, WritingBehind
 
 NAMING = 200  # times as long as it took to name a unit, no other is named
 
@@ -111,9 +113,43 @@ class UnitLoop:
         """
         runner = self._job.runner
         write = runner._writer(batched=not self._single)
-        fold = runner.reduce_state
-        hook_env = select_env(write, hook_env, 3) if write else select_env(fold, hook_env, 2)
+        hook_env = select_env(write or runner.reduce_state, hook_env, 3 if write else 2)
+        behind = self._behind(lease, state, write, hook_env)
+        if behind is None:
+            return self._run(lease, items, audio, state, write, hook_env, None)
+        with behind:
+            progress = self._run(lease, items, audio, state, write, hook_env, behind)
+        return progress if behind.failed is None else self._back_at(behind.failed, progress)
+
+    def _behind(
+        self,
+        lease: Lease,
+        state: dict[str, Any],
+        write: Callable[..., None] | None,
+        hook_env: Mapping[str, Any],
+    ) -> WritingBehind | None:
+        """What writes behind in a lease, if anything may."""
+        set_aside = self._job.runner._set_aside()
+        if set_aside is None or write is None or lease.alone or not lease.may_overlap:
+            return None
         writers = state.get("_writers", {})
+
+        def write_later(result: Any) -> None:
+            write(writers, result, state, **hook_env)
+
+        return WritingBehind(partial(set_aside, writers), write_later, self.marker.cells)
+
+    def _run(
+        self,
+        lease: Lease,
+        items: Sequence[Any],
+        audio: Sequence[float] | None,
+        state: dict[str, Any],
+        write: Callable[..., None] | None,
+        hook_env: Mapping[str, Any],
+        behind: WritingBehind | None,
+    ) -> Progress:
+        writers, fold = state.get("_writers", {}), self._job.runner.reduce_state
         # Names of the loop are local and looked up once: for trivial items this is the time.
         forward, env, cells = self._forward, self._forward_env, self.marker.cells
         plan, is_draining, single = self._job.plan, self._draining.is_set, self._single
@@ -147,7 +183,11 @@ class UnitLoop:
                     if halving.in_parts:
                         split.append((position, stop))
                 step = "write_record"
-                if write is not None:
+                if behind is not None and behind.takes(
+                    result, Unit(position, stop, idx, seconds, longest, len(times))
+                ):
+                    pass
+                elif write is not None:
                     write(writers, result, state, **hook_env)
                 else:
                     state = fold(state, result, **hook_env)
@@ -168,6 +208,20 @@ class UnitLoop:
                 times.append(now - begin)
             position = stop
         return Progress(position, seconds, state, None, None, longest, times, split)
+
+    def _back_at(self, failed: Failed, progress: Progress) -> Progress:
+        """How far it came, if a unit before could not be written."""
+        unit, error = failed
+        progress = Progress(
+            unit.first,
+            unit.seconds,
+            progress.state,
+            longest=unit.longest,
+            times=progress.times[: unit.n_times],
+            split=[part for part in progress.split if part[0] < unit.first],
+        )
+        self._note(progress, error, "write_record", unit.first, unit.stop, unit.idx)
+        return progress
 
     def take_found(self) -> OutOfMemory | None:
         """What was learned of memory since the last call."""

@@ -148,6 +148,12 @@ class InferenceRunner(BaseRunner):
         """Write the outputs of one unit: all of them, or with `RecordRejected` nothing."""
         writers["records"].write(result)
 
+    @classmethod
+    def _set_aside(cls) -> Callable[[dict[str, Any], Any], Any] | None:
+        if not cls._writes_as(InferenceRunner):
+            return None
+        return lambda writers, result: writers["records"].set_aside(result)
+
     @staticmethod
     def close_writers(
         writers: dict[str, Any], state: dict[str, Any], **env: Any

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from espnet3.errors import RecordRejected
+from espnet3.systems.base.set_aside import NotSetAside, set_aside
 from espnet3.utils.ark import ShardArk, render_entry
 from espnet3.utils.artifact_formats import ArtifactFormat
 from espnet3.utils.artifacts import call_writer, is_tensor, render_artifact, write_bytes
@@ -29,6 +30,7 @@ _RESERVED = re.compile(
     r"|split\..*|.*\.(scp|trn)"
 )
 _STAGING = ".staging"
+_ON_A_LINE = frozenset({str, int, float, bool})
 
 
 def why_no_field_name(name: object) -> str:
@@ -98,11 +100,32 @@ class RecordWriter:
         self._output_keys = list(dict.fromkeys(output_keys)) if output_keys else None
         self._formats = dict(formats or {})
         self._to_file = {name for name, how in self._formats.items() if how.takes_text}
+        # Functions of the user's expect to be called from `forward`'s thread; a pickle tells which
+        # parts of a value were one.
+        self._may_be_behind = all(
+            how.writer is None and how.type != "pickle" for how in self._formats.values()
+        )
         self._names_for: dict[tuple[Any, ...], Sequence[str]] = {}
         self._fields: dict[str, _Field] = {}
         self._staged = False  # whether the user's own writers wrote something of this unit
         self._records = 0
         self._first_utterance: str | None = None
+
+    def set_aside(self, result: Any) -> Any:
+        """Return a copy of what `write` would write, for another thread to write it later.
+
+        None if it is to be written here and now: as it is so little, as a function of the user's
+        writes it, or as it has a value of a kind that nobody knows how to copy.
+        """
+        if not self._may_be_behind:
+            return None
+        records = result if isinstance(result, (list, tuple)) else [result]
+        if not any(map(self._has_files, records)):
+            return None
+        try:
+            return [self._copy_of(record) for record in records]
+        except NotSetAside:
+            return None
 
     def write(self, result: Any) -> None:
         """Write what ``forward`` returned for one unit: a record, or a list of records.
@@ -147,6 +170,25 @@ class RecordWriter:
             },
         }
         write_bytes(self._shard_dir / FIELDS_FILE, json.dumps(summary).encode() + b"\n")
+
+    def _has_files(self, output: Any) -> bool:
+        """Whether a record has anything beside its lines."""
+        if type(output) is not dict:
+            return False
+        for value in output.values():  # most often all are texts
+            if type(value) not in _ON_A_LINE:
+                return True
+        return bool(self._to_file) and not self._to_file.isdisjoint(output)
+
+    def _copy_of(self, output: Any) -> dict[Any, Any]:
+        """Return a record with all its fields, of which those are None that are not written."""
+        if type(output) is not dict:
+            raise NotSetAside
+        names, idx_key = self._output_keys, self._idx_key
+        return {
+            name: set_aside(value) if names is None or name in names or name == idx_key else None
+            for name, value in output.items()
+        }
 
     def _checked(self, output: Any) -> _Record:
         if not isinstance(output, dict):
