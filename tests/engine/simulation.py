@@ -32,7 +32,7 @@ from espnet3.parallel.engine.items import digest_items
 from espnet3.parallel.engine.ledger import ledger_path, read_coverage
 from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.marker import InFlight
-from espnet3.parallel.engine.order import WINDOW
+from espnet3.parallel.engine.order import LEAST_WINDOW
 from espnet3.parallel.engine.report import LeaseReport
 from espnet3.parallel.engine.run import Run
 from espnet3.parallel.engine.shards import read_done
@@ -78,7 +78,7 @@ class Driver:
         batch_size: int | None = None,
         durations: list[float] | None = None,
         batch_seconds: float | None = None,
-        window: int = WINDOW,
+        window: int = LEAST_WINDOW,
         config: RunConfig | None = None,
         resume: bool = True,
         call: Call = Call(),

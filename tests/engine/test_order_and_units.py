@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,26 @@ def test_an_order_is_the_longest_first_inside_windows(work: Work) -> None:
         assert [*kept.positions(0, n)] == positions
         assert kept.ends == order.ends
         assert [*order.of([f"item {p}" for p in range(n)])] == [f"item {p}" for p in positions]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "batch_seconds", "window"),
+    [
+        (16, None, 4096),
+        (100, None, 12800),
+        (1024, None, 32768),
+        (1024, 60.0, 4096),  # about 15 items
+        (1024, 400.0, 12800),  # about 100
+        (64, 400.0, 8192),
+    ],
+)
+def test_a_window_has_many_batches(
+    batch_size: int, batch_seconds: float | None, window: int
+) -> None:
+    durations = [2.0, 6.0] * 20_000
+    work = Work(40_000, batch_size, None, durations, batch_seconds, True)
+    order = work.new_order()
+    assert order.window == order.ends[0] == window
 
 
 @given(works())

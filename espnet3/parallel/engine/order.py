@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, overload
 
-WINDOW = 4096  # positions; wider ones pad hardly less, and a merge holds the lines of one
+LEAST_WINDOW = 4096  # positions; with batches of 16, wider ones pad hardly less
+MOST_WINDOW = 32768  # a merge holds the lines of one
+BATCHES = 128  # of a window: about 2 % are padding then, as padding falls with their number
 MOST = 2**32  # positions that four bytes can tell from each other
 
 
@@ -34,7 +36,7 @@ class Order:
     def __init__(
         self,
         positions: "array[int] | None" = None,
-        window: int = WINDOW,
+        window: int = LEAST_WINDOW,
         limit: int | None = None,
     ) -> None:
         self._positions = positions
@@ -94,6 +96,11 @@ class Order:
         return cls(positions, window, limit)
 
 
+def window_for(batch_size: float) -> int:
+    """Positions of a window, for batches that have about so many items."""
+    return int(min(max(LEAST_WINDOW, BATCHES * batch_size), MOST_WINDOW))
+
+
 def window_ends(n_positions: int, size: int, limit: int | None) -> list[int]:
     """Where windows of `size` positions end; one ends at `limit`, too."""
     limit = n_positions if limit is None else min(limit, n_positions)
@@ -106,7 +113,7 @@ AS_GIVEN = Order()
 
 
 def longest_first(
-    durations: Sequence[float], window: int = WINDOW, limit: int | None = None
+    durations: Sequence[float], window: int = LEAST_WINDOW, limit: int | None = None
 ) -> Order:
     """The order in which the items of each window come longest first, alike ones by position.
 

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espnet3.parallel.engine.order import AS_GIVEN, MOST, WINDOW, Order, longest_first
+from espnet3.parallel.engine.order import AS_GIVEN, MOST, Order, longest_first, window_for
 from espnet3.parallel.engine.plan import Plan
 
 
@@ -21,7 +21,7 @@ class Work:
             for no such bound. It needs durations and a `batch_size`.
         any_order: whoever merges puts the records back in the order of the items, so a run that
             begins with this start has batches by length, if there are batches and durations.
-        window: positions of a window of that order.
+        window: positions of a window of that order; None for what goes with its batches.
     """
 
     n_positions: int
@@ -30,14 +30,15 @@ class Work:
     durations: Sequence[float] | None = None
     batch_seconds: float | None = None
     any_order: bool = False
-    window: int = WINDOW
+    window: int | None = None
 
     def new_order(self) -> Order:
         """The order of a run that begins with this start."""
         batched = self.batch_size is not None and 0 < self.n_positions < MOST
         if not self.any_order or not batched or self.durations is None:
             return AS_GIVEN
-        return longest_first(self.durations, self.window, self.limit)
+        window = self.window or window_for(self._items_of_a_batch())
+        return longest_first(self.durations, window, self.limit)
 
     def seconds(self, order: Order) -> Sequence[float] | None:
         """The durations by place."""
@@ -60,6 +61,14 @@ class Work:
     def by_count(self) -> Plan:
         """The units of a run without order and without bounds in seconds, to compare with."""
         return Plan(self.n_positions, self.batch_size, self.limit)
+
+    def _items_of_a_batch(self) -> float:
+        """About how many there are, if bounds in seconds are what ends most."""
+        most = float(self.batch_size or 1)
+        total = 0.0 if self.durations is None else sum(self.durations)
+        if self.batch_seconds is None or total <= 0:
+            return most
+        return min(most, self.batch_seconds * self.n_positions / total)
 
     def _bounds(self, order: Order) -> "array[int] | None":
         if self.batch_size is None or self.n_positions == 0:
