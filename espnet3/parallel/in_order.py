@@ -20,8 +20,9 @@ def in_order(shard_dirs: Sequence[Path], read: Callable[[Path], Iterable[T]]) ->
     """The records of all shards, one by one, in the order of the items.
 
     For a `merge` of one's own: with batches by length the records of a shard lie there as they were
-    written, the longest item first. Those of one window of neighbouring items, at most 32,768, are held at
-    a time, never all. Without batches by length this is no more than one shard after the other.
+    written, the longest item first. Those of one window of neighbouring items, at most 32,768, are
+    held at a time, never all. Without batches by length this is no more than one shard after the
+    other.
 
     Args:
         shard_dirs: as `merge` gets them.
