@@ -56,7 +56,8 @@ class Start:
     superseded: bool = False
     """Another driver took the run over while this one was suspended."""
 
-    _over: bool = False
+    over: bool = False
+    """It was awaited, and nobody of it is left."""
 
     def __post_init__(self) -> None:
         self._forwards_before = n_forwards(self.place.log)
@@ -184,7 +185,7 @@ class Start:
             raise Broken(f"start {self.number} does not end:\n{self.text[-6000:]}") from None
         if not await_that(lambda: not self.members(), ORPHAN_LIMIT):
             raise Broken(f"start {self.number} left orphans: {self._told_of(self.members())}")
-        self._over = True
+        self.over = True
         self.place.say(f"start {self.number} ended with {status} {self.outcome['kind']}")
         return status
 
@@ -202,7 +203,7 @@ class Start:
 
     def kill_all(self) -> None:
         """End whatever is left of it, for a life that is over."""
-        if self._over:  # its pid may be another's by now
+        if self.over:  # its pid may be another's by now
             return
         for pid in self.members():
             with suppress(ProcessLookupError):
