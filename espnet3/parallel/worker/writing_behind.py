@@ -54,6 +54,7 @@ class WritingBehind:
         cells: of the in-flight marker.
 
     Attributes:
+        set_aside: that function.
         failed: the unit that could not be written, and why. None was written after it.
     """
 
@@ -61,7 +62,7 @@ class WritingBehind:
         self, set_aside: Callable[[Any], Any], write: Callable[[Any], None], cells: memoryview
     ) -> None:
         self.failed: Failed | None = None
-        self._set_aside = set_aside
+        self.set_aside = set_aside
         self._write = write
         self._cells = cells
         self._pid = os.getpid()
@@ -79,49 +80,52 @@ class WritingBehind:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._thread is None:
             return
-        if error is None:
-            self._settle()
-        with self._changed:  # what waits after an interrupt counts no more
-            self._waiting.clear()
-            self._ending = True
-            self._changed.notify_all()
-        # Nobody waits long for a slow disk who has been interrupted.
-        self._thread.join(None if error is None else forking.LIMIT)
+        limit: float | None = forking.LIMIT  # whoever was interrupted waits for no slow disk
+        try:
+            if error is None:
+                self._finish()
+                limit = None
+        finally:
+            with self._changed:
+                self._waiting.clear()
+                self._ending = True
+                self._changed.notify_all()
+            self._thread.join(limit)
 
-    def takes(self, result: Any, unit: Unit) -> bool:
-        """Have a result written when its turn comes, as soon as there is room for it.
-
-        Returns:
-            False if the caller is to write it; all before it is written then.
+    def put(self, unit: Unit, result: Any) -> None:
+        """Have a result that was set aside written when its turn comes; waits for room for it.
 
         Raises:
             UnitUnfinished: one before could not be written.
+            Exception: it was written at once, as there can be no thread, and this is what came of it.
         """
-        later = self._set_aside(result)
-        if later is None:
-            self._settle()
-        else:
-            self._put(unit, later)
-        if self.failed is not None:
-            raise UnitUnfinished
-        return later is not None
-
-    def _put(self, unit: Unit, result: Any) -> None:
+        if self._thread is None and not self._start():
+            self._write(result)
+            return
         n_bytes = n_bytes_of(result)
         with self._changed:
             self._wait_until(lambda: self._has_room(n_bytes))
-            if self.failed is not None:
+            if self.failed is None:
+                self._waiting.append((unit, result, n_bytes))
+                self._n_bytes += n_bytes
+                self._changed.notify_all()
                 return
-            self._waiting.append((unit, result, n_bytes))
-            self._n_bytes += n_bytes
-            self._changed.notify_all()
-        if self._thread is None:
-            self._start()
+        raise UnitUnfinished
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Wait until all is written that was put; then the caller may write.
+
+        Raises:
+            UnitUnfinished: one could not be written.
+        """
         if self._thread is not None:
-            with self._changed:
-                self._wait_until(lambda: not self._waiting and self._writing is None)
+            self._finish()
+            if self.failed is not None:
+                raise UnitUnfinished
+
+    def _finish(self) -> None:
+        with self._changed:
+            self._wait_until(lambda: not self._waiting and self._writing is None)
 
     def before_fork(self) -> None:
         """Let nothing be half written while a process is forked."""
@@ -159,15 +163,21 @@ class WritingBehind:
         if self._is_awaited and self._writing is not None:
             self._cells[0] = self._writing.first + 1
 
-    def _start(self) -> None:
-        forking.watch(self)
-        self._thread = threading.Thread(
+    def _start(self) -> bool:
+        """Start the thread, if the system lets us have one more."""
+        thread = threading.Thread(
             target=contextvars.copy_context().run,
             args=(self._work,),
             name="writes behind",
             daemon=True,
         )
-        self._thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        forking.watch(self)
+        return True
 
     def _work(self) -> None:
         while (entry := self._next()) is not None:
