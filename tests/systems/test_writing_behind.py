@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from espnet3.errors import RunFailed
+from espnet3.parallel.engine.ledger import read_coverage
+from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.unit_times import from_record
 from espnet3.parallel.env_provider import EnvironmentProvider
 from espnet3.parallel.parallel import parallel_session
@@ -446,6 +448,24 @@ def test_forward_may_change_the_working_directory(out, tmp_path, monkeypatch):
     decode("out", Changing(tmp_path))
     assert not list(elsewhere.iterdir())
     assert len(list((out / "wav").iterdir())) == N
+
+
+class BreaksGpu(Model):
+    """Item 9 breaks the GPU, always."""
+
+    def one(self, i, audio):
+        if i == 9:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return super().one(i, audio)
+
+
+def test_result_that_cannot_be_written_is_not_put_down_to_the_gpu(out, tmp_path):
+    run = {"on_error": "finish"}
+    with pytest.raises(RunFailed):
+        decode(out, BreaksGpu(tmp_path, bad={8}), n_workers=2, run=run)
+    errors = {i: one["error"] for i, one in failures(out).items()}
+    assert errors == {8: "RecordRejected", 9: "WorkerKilled"}
+    assert set(read_coverage(out, Manifest.read(out).run_id).kills) == {(9, 10)}
 
 
 class Odd(Model):
