@@ -97,7 +97,7 @@ class WritingBehind:
 
         Raises:
             UnitUnfinished: one before could not be written.
-            Exception: it was written at once, as there can be no thread, and this is what came of it.
+            Exception: there can be no thread, so it was written at once, and that failed.
         """
         if self._thread is None and not self._start():
             self._write(result)
