@@ -407,11 +407,11 @@ def test_without_one_more_thread_all_is_written_at_once(out, tmp_path, monkeypat
 
 def test_interrupt_at_the_end_of_a_lease_leaves_no_thread(out, tmp_path, on_write, monkeypatch):
     monkeypatch.setattr("espnet3.parallel.worker.forking.LIMIT", 0.01)
-    main, go_on = threading.main_thread(), threading.Event()
+    main, file, go_on = threading.main_thread(), writing_behind.__file__, threading.Event()
 
     def interrupt(path):
         if path.name == f"utt{N - 1}.wav":
-            awaited(lambda: sys._current_frames()[main.ident].f_code.co_name == "wait")
+            awaited(lambda: sys._current_frames()[main.ident].f_code.co_filename == file)
             signal.pthread_kill(main.ident, signal.SIGINT)
             awaited(lambda: signal.getsignal(signal.SIGINT).__self__.signal)
             signal.pthread_kill(main.ident, signal.SIGINT)

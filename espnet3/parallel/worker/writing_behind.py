@@ -11,6 +11,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from espnet3.parallel.engine.marker import WRITING
@@ -48,6 +50,9 @@ Failed: TypeAlias = tuple[Unit, BaseException]
 class WritingBehind:
     """Writes for one lease, in a `with` block; behind it all is written, or a unit has failed.
 
+    What the two threads tell each other goes through queues that an interrupt leaves whole,
+    whenever it comes; a lock may be left with nobody who holds it.
+
     Args:
         set_aside: makes of a result what may be written later; None if it is to be written at once.
         write: writes that. Nobody else may be at its files meanwhile.
@@ -66,13 +71,15 @@ class WritingBehind:
         self._write = write
         self._cells = cells
         self._pid = os.getpid()
-        self._changed = threading.Condition(threading.Lock())
-        self._at_work = threading.Lock()
-        self._waiting: deque[tuple[Unit, Any, int]] = deque()
-        self._writing: Unit | None = None
+        self._to_write: SimpleQueue[tuple[Unit, Any] | None] = SimpleQueue()
+        self._tried: SimpleQueue[None] = SimpleQueue()
+        """One for each unit that was written, or could not be."""
+        self._pending: deque[tuple[Unit, int]] = deque()
+        """Those that were put and not heard of, with their bytes. The first one is in hand."""
         self._n_bytes = 0
         self._thread: threading.Thread | None = None
-        self._ending = self._is_awaited = self._holds_still = False
+        self._at_work = threading.Lock()
+        self._ending = self._holds_still = False
 
     def __enter__(self) -> Self:
         return self
@@ -83,14 +90,13 @@ class WritingBehind:
         limit: float | None = forking.LIMIT  # whoever was interrupted waits for no slow disk
         try:
             if error is None:
-                self._finish()
+                self._wait_until(lambda: not self._pending)
                 limit = None
         finally:
-            with self._changed:
-                self._waiting.clear()
-                self._ending = True
-                self._changed.notify_all()
-            self._thread.join(limit)
+            self._ending = True
+            self._to_write.put(None)
+            with suppress(RuntimeError):  # an interrupt came before it was started
+                self._thread.join(limit)
 
     def put(self, unit: Unit, result: Any) -> None:
         """Have a result that was set aside written when its turn comes; waits for room for it.
@@ -103,14 +109,12 @@ class WritingBehind:
             self._write(result)
             return
         n_bytes = n_bytes_of(result)
-        with self._changed:
-            self._wait_until(lambda: self._has_room(n_bytes))
-            if self.failed is None:
-                self._waiting.append((unit, result, n_bytes))
-                self._n_bytes += n_bytes
-                self._changed.notify_all()
-                return
-        raise UnitUnfinished
+        self._wait_until(lambda: self._has_room(n_bytes))
+        if self.failed is not None:
+            raise UnitUnfinished
+        self._pending.append((unit, n_bytes))
+        self._n_bytes += n_bytes
+        self._to_write.put((unit, result))
 
     def settle(self) -> None:
         """Wait until all is written that was put; then the caller may write.
@@ -119,13 +123,9 @@ class WritingBehind:
             UnitUnfinished: one could not be written.
         """
         if self._thread is not None:
-            self._finish()
+            self._wait_until(lambda: not self._pending)
             if self.failed is not None:
                 raise UnitUnfinished
-
-    def _finish(self) -> None:
-        with self._changed:
-            self._wait_until(lambda: not self._waiting and self._writing is None)
 
     def before_fork(self) -> None:
         """Let nothing be half written while a process is forked."""
@@ -140,28 +140,29 @@ class WritingBehind:
 
     def after_fork_in_child(self) -> None:
         """In the child, which writes nothing: the files are its parent's."""
-        self._changed = threading.Condition(threading.Lock())
-        self._waiting.clear()
-        self._writing = None
 
     def _has_room(self, n_bytes: int) -> bool:
-        if not self._waiting or self.failed is not None:
+        if len(self._pending) < 2:
             return True
-        return len(self._waiting) < MOST_UNITS and self._n_bytes + n_bytes <= MOST_BYTES
+        return len(self._pending) <= MOST_UNITS and self._n_bytes + n_bytes <= MOST_BYTES
 
     def _wait_until(self, is_so: Callable[[], bool]) -> None:
         """Wait for what is being written. That is in hand now: if it hangs or kills, it is why."""
-        before, self._is_awaited = self._cells[0], True
+        if os.getpid() != self._pid:
+            os._exit(1)  # a child that user code forked: it must not go on as a worker
+        while not self._tried.empty():
+            self._hear()
+        before = self._cells[0]
         try:
-            while not is_so():
-                self._mark_writing()
-                self._changed.wait()
+            while self.failed is None and not is_so():
+                self._cells[0] = self._pending[0][0].first + 1
+                self._hear()
         finally:
-            self._cells[0], self._is_awaited = before, False
+            self._cells[0] = before
 
-    def _mark_writing(self) -> None:
-        if self._is_awaited and self._writing is not None:
-            self._cells[0] = self._writing.first + 1
+    def _hear(self) -> None:
+        self._tried.get()
+        self._n_bytes -= self._pending.popleft()[1]
 
     def _start(self) -> bool:
         """Start the thread, if the system lets us have one more."""
@@ -171,40 +172,24 @@ class WritingBehind:
             name="writes behind",
             daemon=True,
         )
+        forking.watch(self)
+        self._thread = thread  # before it is started: an interrupt meanwhile has to end it
         try:
             thread.start()
         except RuntimeError:
-            return False
-        self._thread = thread
-        forking.watch(self)
-        return True
+            self._thread = None
+        return self._thread is not None
 
     def _work(self) -> None:
-        while (entry := self._next()) is not None:
-            unit, result, n_bytes = entry
+        while (entry := self._to_write.get()) is not None and not self._ending:
+            unit, result = entry
             error = self._write_one(unit, result)
             del entry, result  # its memory is free before the next one is taken
-            with self._changed:
-                self._writing = None
-                self._n_bytes -= n_bytes
-                if error is not None:
-                    self.failed = unit, error
-                    self._waiting.clear()
-                self._changed.notify_all()
+            if error is not None:
+                self.failed = unit, error
+            self._tried.put(None)
             if error is not None:
                 return
-
-    def _next(self) -> tuple[Unit, Any, int] | None:
-        with self._changed:
-            while not self._waiting:
-                if self._ending:
-                    return None
-                self._changed.wait()
-            entry = self._waiting.popleft()
-            self._writing = entry[0]
-            self._mark_writing()
-            self._changed.notify_all()
-            return entry
 
     def _write_one(self, unit: Unit, result: Any) -> BaseException | None:
         try:
