@@ -129,14 +129,16 @@ class WritingBehind:
 
     def before_fork(self) -> None:
         """Let nothing be half written while a process is forked."""
-        if threading.current_thread() is not self._thread:
-            self._holds_still = self._at_work.acquire(timeout=forking.LIMIT)
+        if threading.current_thread() is self._thread:
+            return
+        if self._at_work.acquire(timeout=forking.LIMIT):
+            self._holds_still = True
 
     def after_fork(self) -> None:
         """In the parent: go on."""
         if self._holds_still:
+            self._holds_still = False  # first: another thread that forks may be waiting
             self._at_work.release()
-        self._holds_still = False
 
     def after_fork_in_child(self) -> None:
         """In the child, which writes nothing: the files are its parent's."""
