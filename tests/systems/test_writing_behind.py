@@ -337,6 +337,23 @@ def test_interrupt_waits_for_no_slow_disk(out, tmp_path, on_write, monkeypatch):
     assert published(out) == published(expected)
 
 
+def test_child_that_comes_back_from_forward_ends(out, tmp_path):
+    codes = []
+
+    class Forking(Model):
+        def one(self, i, audio):
+            result = super().one(i, audio)
+            if i == 5 and (pid := os.fork()):
+                codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            return result
+
+    decode(out, Forking(tmp_path))
+    assert codes == [1]
+    expected = tmp_path / "expected"
+    decode(expected, Model(tmp_path), AtOnce)
+    assert published(out) == published(expected)
+
+
 def note_thread(value, output_path, **options):
     """A writer of the user's."""
     path = Path(f"{output_path}.txt")
