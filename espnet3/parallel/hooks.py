@@ -175,8 +175,8 @@ class RunnerHooks:
         return cls.per_item_output or cls._keeps_json()
 
     @classmethod
-    def _set_aside(cls) -> Callable[[dict[str, Any], Any], Any] | None:
-        """What makes a result ready to be written behind: `set_aside(writers, result)`.
+    def _set_aside(cls, writers: dict[str, Any]) -> Callable[[Any], Any] | None:
+        """What makes a result ready to be written behind with these writers.
 
         It gives what `write_record` can be given later, in another thread, in place of the result;
         None if that is to be written at once. There is none for hooks that are the user's.

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from espnet3.errors import RunFailed
+from espnet3.parallel.engine.ledger import read_coverage
+from espnet3.parallel.engine.manifest import Manifest
 from espnet3.parallel.engine.unit_times import from_record
 from espnet3.parallel.env_provider import EnvironmentProvider
 from espnet3.parallel.parallel import parallel_session
@@ -334,6 +337,23 @@ def test_interrupt_waits_for_no_slow_disk(out, tmp_path, on_write, monkeypatch):
     assert published(out) == published(expected)
 
 
+def test_child_that_comes_back_from_forward_ends(out, tmp_path):
+    codes = []
+
+    class Forking(Model):
+        def one(self, i, audio):
+            result = super().one(i, audio)
+            if i == 5 and (pid := os.fork()):
+                codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            return result
+
+    decode(out, Forking(tmp_path))
+    assert codes == [1]
+    expected = tmp_path / "expected"
+    decode(expected, Model(tmp_path), AtOnce)
+    assert published(out) == published(expected)
+
+
 def note_thread(value, output_path, **options):
     """A writer of the user's."""
     path = Path(f"{output_path}.txt")
@@ -381,3 +401,121 @@ def test_child_of_a_fork_leaves_the_files_alone(out, tmp_path):
     expected = tmp_path / "expected"
     decode(expected, Model(tmp_path), AtOnce)
     assert published(out) == published(expected)
+
+
+def test_without_one_more_thread_all_is_written_at_once(out, tmp_path, monkeypatch):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name == "writes behind":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RunFailed):
+        decode(out, Model(tmp_path, bad={8}), run={"on_error": "finish"})
+    assert set(failures(out)) == {8}
+    assert set(calls(tmp_path).values()) == {1}
+    decode(out, Model(tmp_path))
+    expected = tmp_path / "expected"
+    decode(expected, Model(tmp_path), AtOnce)
+    assert published(out) == published(expected)
+
+
+def test_interrupt_at_the_end_of_a_lease_leaves_no_thread(out, tmp_path, on_write, monkeypatch):
+    monkeypatch.setattr("espnet3.parallel.worker.forking.LIMIT", 0.01)
+    main, file, go_on = threading.main_thread(), writing_behind.__file__, threading.Event()
+
+    def interrupt(path):
+        if path.name == f"utt{N - 1}.wav":
+            awaited(lambda: sys._current_frames()[main.ident].f_code.co_filename == file)
+            signal.pthread_kill(main.ident, signal.SIGINT)
+            awaited(lambda: signal.getsignal(signal.SIGINT).__self__.signal)
+            signal.pthread_kill(main.ident, signal.SIGINT)
+            go_on.wait(DEADLINE)
+
+    on_write(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        decode(out, Model(tmp_path))
+    go_on.set()
+    (writer,) = [one for one in threading.enumerate() if one.name == "writes behind"]
+    writer.join(DEADLINE)
+    assert not writer.is_alive()
+
+
+def test_forward_may_change_the_working_directory(out, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    written = {i: threading.Event() for i in range(N)}
+
+    class Changing(Model):
+        def one(self, i, audio):
+            os.chdir(elsewhere)
+            assert i == 0 or written[i - 1].wait(DEADLINE)
+            os.chdir(tmp_path)
+            return super().one(i, audio)
+
+    def write_bytes(path, data):
+        artifacts.write_bytes(path, data)
+        if Path(path).suffix == ".wav":
+            written[int(Path(path).stem.removeprefix("utt"))].set()
+
+    monkeypatch.setattr(record_writer, "write_bytes", write_bytes)
+    monkeypatch.chdir(tmp_path)
+    decode("out", Changing(tmp_path))
+    assert not list(elsewhere.iterdir())
+    assert len(list((out / "wav").iterdir())) == N
+
+
+class BreaksGpu(Model):
+    """Item 9 breaks the GPU, always."""
+
+    def one(self, i, audio):
+        if i == 9:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return super().one(i, audio)
+
+
+def test_result_that_cannot_be_written_is_not_put_down_to_the_gpu(out, tmp_path):
+    run = {"on_error": "finish"}
+    with pytest.raises(RunFailed):
+        decode(out, BreaksGpu(tmp_path, bad={8}), n_workers=2, run=run)
+    errors = {i: one["error"] for i, one in failures(out).items()}
+    assert errors == {8: "RecordRejected", 9: "WorkerKilled"}
+    assert set(read_coverage(out, Manifest.read(out).run_id).kills) == {(9, 10)}
+
+
+class Odd(Model):
+    """Item 8 has something of its own."""
+
+    def __init__(self, log, **own):
+        super().__init__(log)
+        self.own = own
+
+    def one(self, i, audio):
+        return super().one(i, audio) | (self.own if i == 8 else {})
+
+
+def test_result_that_is_too_large_to_be_copied_fails_alone(out, tmp_path):
+    endless = np.broadcast_to(np.float32(0.5), (1 << 60,))
+    with pytest.raises(RunFailed, match="cannot be written as wav"):
+        decode(out, Odd(tmp_path, wav=endless), run={"on_error": "finish"})
+    assert set(failures(out)) == {8}
+    assert set(calls(tmp_path).values()) == {1}
+
+
+def test_bytes_between_the_fields_of_a_structure_are_the_same(out, tmp_path):
+    padded = np.zeros(1000, np.dtype([("a", "i1"), ("b", "f8")], align=True))
+    padded.view("u1")[:] = np.arange(padded.nbytes)
+    decode(out, Odd(tmp_path, matrix=padded))
+    expected = tmp_path / "expected"
+    decode(expected, Odd(tmp_path, matrix=padded), AtOnce)
+    assert published(out) == published(expected)
+
+
+@pytest.mark.parametrize("value", [1.5, np.float32(1.5), np.array(1.5), None])
+def test_what_stands_on_a_line_is_not_worth_it(tmp_path, value):
+    writer = record_writer.RecordWriter(tmp_path, tmp_path, output_keys=["hyp", "score"])
+    record = {"utt_id": "utt1", "hyp": "a text", "score": value, "unused": np.zeros(1000)}
+    assert writer.set_aside(record) is None
+    assert writer.set_aside({**record, "hyp": np.zeros(3)}) is not None

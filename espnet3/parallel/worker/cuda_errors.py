@@ -56,6 +56,10 @@ def _may_be_cudas(error: BaseException) -> bool:
 def put_down_to_gpu(report: LeaseReport, error: str) -> LeaseReport:
     """What a worker reports of a lease in which its process lost the GPU.
 
-    The unit in hand is dealt again, in another process, and this one ends.
+    The unit in hand is dealt again, in another process, and this one ends. One before it, whose
+    result could not be written meanwhile, has failed by itself.
     """
-    return replace(report, failure=None, poisoned=report.failure, cuda_error=error, leaving=True)
+    report, failure = replace(report, cuda_error=error, leaving=True), report.failure
+    if failure and failure.step == "write_record" and not is_poisoned(failure.exception):
+        return report
+    return replace(report, failure=None, poisoned=failure)

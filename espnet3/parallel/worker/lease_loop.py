@@ -15,7 +15,7 @@ from espnet3.parallel.engine.disk import is_no_items_fault, told
 from espnet3.parallel.engine.report import LeaseReport, UnitFailure
 from espnet3.parallel.engine.shards import commit, shard_name
 from espnet3.parallel.engine.unit_times import to_record
-from espnet3.parallel.worker.cuda_errors import put_down_to_gpu
+from espnet3.parallel.worker.cuda_errors import is_poisoned, put_down_to_gpu
 from espnet3.parallel.worker.inject import call, select_env
 from espnet3.parallel.worker.job import Job
 from espnet3.parallel.worker.stand_in import with_stand_in
@@ -195,7 +195,7 @@ class LeaseWorker:
         if cause is not None and is_no_items_fault(cause):
             broken = replace(broken, message=told(cause, directory))
             return LeaseReport(lease.number, lease.first, fatal=broken, worker=self.name)
-        if self.cuda_error:
+        if is_poisoned(cause):
             redo = lease.first, broken.first
             return LeaseReport(
                 lease.number, broken.stop, redo=redo, failure=broken, worker=self.name

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -129,15 +128,17 @@ class UnitLoop:
         hook_env: Mapping[str, Any],
     ) -> WritingBehind | None:
         """What writes behind in a lease, if anything may."""
-        set_aside = self._job.runner._set_aside()
-        if set_aside is None or write is None or lease.alone or not lease.may_overlap:
+        if write is None or lease.alone or not lease.may_overlap:
             return None
         writers = state.get("_writers", {})
+        set_aside = self._job.runner._set_aside(writers)
+        if set_aside is None:
+            return None
 
         def write_later(result: Any) -> None:
             write(writers, result, state, **hook_env)
 
-        return WritingBehind(partial(set_aside, writers), write_later, self.marker.cells)
+        return WritingBehind(set_aside, write_later, self.marker.cells)
 
     def _run(
         self,
@@ -183,14 +184,16 @@ class UnitLoop:
                     if halving.in_parts:
                         split.append((position, stop))
                 step = "write_record"
-                if behind is not None and behind.takes(
-                    result, Unit(position, stop, idx, seconds, longest, len(times))
-                ):
-                    pass
-                elif write is not None:
-                    write(writers, result, state, **hook_env)
+                later = None if behind is None else behind.set_aside(result)
+                if behind is not None and later is not None:
+                    behind.put(Unit(position, stop, idx, seconds, longest, len(times)), later)
                 else:
-                    state = fold(state, result, **hook_env)
+                    if behind is not None:
+                        behind.settle()
+                    if write is not None:
+                        write(writers, result, state, **hook_env)
+                    else:
+                        state = fold(state, result, **hook_env)
             except KeyboardInterrupt:
                 raise
             except UnitUnfinished:

@@ -11,6 +11,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from espnet3.parallel.engine.marker import WRITING
@@ -48,12 +50,16 @@ Failed: TypeAlias = tuple[Unit, BaseException]
 class WritingBehind:
     """Writes for one lease, in a `with` block; behind it all is written, or a unit has failed.
 
+    What the two threads tell each other goes through queues that an interrupt leaves whole,
+    whenever it comes; a lock may be left with nobody who holds it.
+
     Args:
         set_aside: makes of a result what may be written later; None if it is to be written at once.
         write: writes that. Nobody else may be at its files meanwhile.
         cells: of the in-flight marker.
 
     Attributes:
+        set_aside: that function.
         failed: the unit that could not be written, and why. None was written after it.
     """
 
@@ -61,17 +67,19 @@ class WritingBehind:
         self, set_aside: Callable[[Any], Any], write: Callable[[Any], None], cells: memoryview
     ) -> None:
         self.failed: Failed | None = None
-        self._set_aside = set_aside
+        self.set_aside = set_aside
         self._write = write
         self._cells = cells
         self._pid = os.getpid()
-        self._changed = threading.Condition(threading.Lock())
-        self._at_work = threading.Lock()
-        self._waiting: deque[tuple[Unit, Any, int]] = deque()
-        self._writing: Unit | None = None
+        self._to_write: SimpleQueue[tuple[Unit, Any] | None] = SimpleQueue()
+        self._tried: SimpleQueue[None] = SimpleQueue()
+        """One for each unit that was written, or could not be."""
+        self._pending: deque[tuple[Unit, int]] = deque()
+        """Those that were put and not heard of, with their bytes. The first one is in hand."""
         self._n_bytes = 0
         self._thread: threading.Thread | None = None
-        self._ending = self._is_awaited = self._holds_still = False
+        self._at_work = threading.Lock()
+        self._ending = self._holds_still = False
 
     def __enter__(self) -> Self:
         return self
@@ -79,122 +87,111 @@ class WritingBehind:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._thread is None:
             return
-        if error is None:
-            self._settle()
-        with self._changed:  # what waits after an interrupt counts no more
-            self._waiting.clear()
+        limit: float | None = forking.LIMIT  # whoever was interrupted waits for no slow disk
+        try:
+            if error is None:
+                self._wait_until(lambda: not self._pending)
+                limit = None
+        finally:
             self._ending = True
-            self._changed.notify_all()
-        # Nobody waits long for a slow disk who has been interrupted.
-        self._thread.join(None if error is None else forking.LIMIT)
+            self._to_write.put(None)
+            with suppress(RuntimeError):  # an interrupt came before it was started
+                self._thread.join(limit)
 
-    def takes(self, result: Any, unit: Unit) -> bool:
-        """Have a result written when its turn comes, as soon as there is room for it.
-
-        Returns:
-            False if the caller is to write it; all before it is written then.
+    def put(self, unit: Unit, result: Any) -> None:
+        """Have a result that was set aside written when its turn comes; waits for room for it.
 
         Raises:
             UnitUnfinished: one before could not be written.
+            Exception: there can be no thread, so it was written at once, and that failed.
         """
-        later = self._set_aside(result)
-        if later is None:
-            self._settle()
-        else:
-            self._put(unit, later)
+        if self._thread is None and not self._start():
+            self._write(result)
+            return
+        n_bytes = n_bytes_of(result)
+        self._wait_until(lambda: self._has_room(n_bytes))
         if self.failed is not None:
             raise UnitUnfinished
-        return later is not None
+        self._pending.append((unit, n_bytes))
+        self._n_bytes += n_bytes
+        self._to_write.put((unit, result))
 
-    def _put(self, unit: Unit, result: Any) -> None:
-        n_bytes = n_bytes_of(result)
-        with self._changed:
-            self._wait_until(lambda: self._has_room(n_bytes))
-            if self.failed is not None:
-                return
-            self._waiting.append((unit, result, n_bytes))
-            self._n_bytes += n_bytes
-            self._changed.notify_all()
-        if self._thread is None:
-            self._start()
+    def settle(self) -> None:
+        """Wait until all is written that was put; then the caller may write.
 
-    def _settle(self) -> None:
+        Raises:
+            UnitUnfinished: one could not be written.
+        """
         if self._thread is not None:
-            with self._changed:
-                self._wait_until(lambda: not self._waiting and self._writing is None)
+            self._wait_until(lambda: not self._pending)
+            if self.failed is not None:
+                raise UnitUnfinished
 
     def before_fork(self) -> None:
         """Let nothing be half written while a process is forked."""
-        if threading.current_thread() is not self._thread:
-            self._holds_still = self._at_work.acquire(timeout=forking.LIMIT)
+        if threading.current_thread() is self._thread:
+            return
+        if self._at_work.acquire(timeout=forking.LIMIT):
+            self._holds_still = True
 
     def after_fork(self) -> None:
         """In the parent: go on."""
         if self._holds_still:
+            self._holds_still = False  # first: another thread that forks may be waiting
             self._at_work.release()
-        self._holds_still = False
 
     def after_fork_in_child(self) -> None:
         """In the child, which writes nothing: the files are its parent's."""
-        self._changed = threading.Condition(threading.Lock())
-        self._waiting.clear()
-        self._writing = None
 
     def _has_room(self, n_bytes: int) -> bool:
-        if not self._waiting or self.failed is not None:
+        if len(self._pending) < 2:
             return True
-        return len(self._waiting) < MOST_UNITS and self._n_bytes + n_bytes <= MOST_BYTES
+        return len(self._pending) <= MOST_UNITS and self._n_bytes + n_bytes <= MOST_BYTES
 
     def _wait_until(self, is_so: Callable[[], bool]) -> None:
         """Wait for what is being written. That is in hand now: if it hangs or kills, it is why."""
-        before, self._is_awaited = self._cells[0], True
+        if os.getpid() != self._pid:
+            os._exit(1)  # a child that user code forked: it must not go on as a worker
+        while not self._tried.empty():
+            self._hear()
+        before = self._cells[0]
         try:
-            while not is_so():
-                self._mark_writing()
-                self._changed.wait()
+            while self.failed is None and not is_so():
+                self._cells[0] = self._pending[0][0].first + 1
+                self._hear()
         finally:
-            self._cells[0], self._is_awaited = before, False
+            self._cells[0] = before
 
-    def _mark_writing(self) -> None:
-        if self._is_awaited and self._writing is not None:
-            self._cells[0] = self._writing.first + 1
+    def _hear(self) -> None:
+        self._tried.get()
+        self._n_bytes -= self._pending.popleft()[1]
 
-    def _start(self) -> None:
-        forking.watch(self)
-        self._thread = threading.Thread(
+    def _start(self) -> bool:
+        """Start the thread, if the system lets us have one more."""
+        thread = threading.Thread(
             target=contextvars.copy_context().run,
             args=(self._work,),
             name="writes behind",
             daemon=True,
         )
-        self._thread.start()
+        forking.watch(self)
+        self._thread = thread  # before it is started: an interrupt meanwhile has to end it
+        try:
+            thread.start()
+        except RuntimeError:
+            self._thread = None
+        return self._thread is not None
 
     def _work(self) -> None:
-        while (entry := self._next()) is not None:
-            unit, result, n_bytes = entry
+        while (entry := self._to_write.get()) is not None and not self._ending:
+            unit, result = entry
             error = self._write_one(unit, result)
             del entry, result  # its memory is free before the next one is taken
-            with self._changed:
-                self._writing = None
-                self._n_bytes -= n_bytes
-                if error is not None:
-                    self.failed = unit, error
-                    self._waiting.clear()
-                self._changed.notify_all()
+            if error is not None:
+                self.failed = unit, error
+            self._tried.put(None)
             if error is not None:
                 return
-
-    def _next(self) -> tuple[Unit, Any, int] | None:
-        with self._changed:
-            while not self._waiting:
-                if self._ending:
-                    return None
-                self._changed.wait()
-            entry = self._waiting.popleft()
-            self._writing = entry[0]
-            self._mark_writing()
-            self._changed.notify_all()
-            return entry
 
     def _write_one(self, unit: Unit, result: Any) -> BaseException | None:
         try:

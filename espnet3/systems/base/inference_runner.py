@@ -149,10 +149,8 @@ class InferenceRunner(BaseRunner):
         writers["records"].write(result)
 
     @classmethod
-    def _set_aside(cls) -> Callable[[dict[str, Any], Any], Any] | None:
-        if not cls._writes_as(InferenceRunner):
-            return None
-        return lambda writers, result: writers["records"].set_aside(result)
+    def _set_aside(cls, writers: dict[str, Any]) -> Callable[[Any], Any] | None:
+        return writers["records"].set_aside if cls._writes_as(InferenceRunner) else None
 
     @staticmethod
     def close_writers(

@@ -93,7 +93,7 @@ class RecordWriter:
         output_keys: Sequence[str] | None = None,
         formats: Mapping[str, ArtifactFormat] | None = None,
     ) -> None:
-        self._shard_dir = Path(shard_dir)
+        self._shard_dir = Path(shard_dir).absolute()  # wherever user code changes to meanwhile
         self._run_dir = Path(run_dir)
         self._idx_key = idx_key
         self._id_place = f"output field {idx_key!r}"
@@ -117,14 +117,16 @@ class RecordWriter:
         None if it is to be written here and now: as it is so little, as a function of the user's
         writes it, or as it has a value of a kind that nobody knows how to copy.
         """
+        if type(result) is dict and self._are_lines(result):
+            return None  # the common case
         if not self._may_be_behind:
             return None
         records = result if isinstance(result, (list, tuple)) else [result]
-        if not any(map(self._has_files, records)):
-            return None
         try:
+            if not any(map(self._has_files, records)):
+                return None
             return [self._copy_of(record) for record in records]
-        except NotSetAside:
+        except Exception:  # what is wrong, or too large, is told where it is written at once
             return None
 
     def write(self, result: Any) -> None:
@@ -172,13 +174,21 @@ class RecordWriter:
         write_bytes(self._shard_dir / FIELDS_FILE, json.dumps(summary).encode() + b"\n")
 
     def _has_files(self, output: Any) -> bool:
-        """Whether a record has anything beside its lines."""
+        """Whether anything beside lines is written of a record."""
         if type(output) is not dict:
             return False
-        for value in output.values():  # most often all are texts
-            if type(value) not in _ON_A_LINE:
-                return True
-        return bool(self._to_file) and not self._to_file.isdisjoint(output)
+        if self._are_lines(output):
+            return False
+        names = self._output_keys or output
+        return any(
+            name in self._to_file or not _is_on_a_line(output[name])
+            for name in names
+            if name in output
+        )
+
+    def _are_lines(self, output: dict[Any, Any]) -> bool:
+        """Whether that can be said of a record at first sight."""
+        return not self._to_file and _ON_A_LINE.issuperset(map(type, output.values()))
 
     def _copy_of(self, output: Any) -> dict[Any, Any]:
         """Return a record with all its fields, of which those are None that are not written."""
@@ -314,6 +324,13 @@ def _unwrapped(value: Any) -> Any:
     if is_array and len(value.shape) == 0 and str(getattr(value, "device", "cpu")) == "cpu":
         return value.item()
     return value
+
+
+def _is_on_a_line(value: Any) -> bool:
+    """Whether a value has no file of its own; nothing has that is refused anyway."""
+    if type(value) in _ON_A_LINE or value is None or isinstance(value, np.generic):
+        return True
+    return getattr(value, "shape", None) == ()
 
 
 def _refuse_text(name: str, where: str) -> None:

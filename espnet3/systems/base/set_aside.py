@@ -49,7 +49,8 @@ def set_aside(value: Any, depth: int = 0) -> Any:
 
 
 def _copy_of(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if array.dtype.hasobject:
+    # What lies between the fields of a structure is written to a file, but not copied.
+    if array.dtype.hasobject or array.dtype.names is not None:
         raise NotSetAside
     # A .npy file tells which of the two it is.
     by_columns = array.flags.f_contiguous and not array.flags.c_contiguous
