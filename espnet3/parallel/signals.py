@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ class Interruption:
         """What lets the run come to an end soon. It is called inside a signal handler, so it may
         do no more than set a flag. While it is None there is nothing to drain, and a signal ends
         the process as it does elsewhere."""
+        self.before: dict[int, Any] = {}
+        """The handlers in whose place this is, by signal."""
+        self._pid = os.getpid()
 
     @property
     def reason(self) -> str:
@@ -85,6 +89,10 @@ class Interruption:
         os._exit(128 + signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:  # a child that user code forked, as of a pool: it just ends
+            signal.signal(number, _or_default(self.before[number]))
+            os.kill(os.getpid(), number)
+            return
         if self.signal is None:
             self.signal = number
             if self.drain is not None:
@@ -109,15 +117,21 @@ def caught() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {}
     for number in _REASONS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup: the user's wish
-            before[number] = signal.signal(number, interruption._handle)
+        before = signal.getsignal(number)
+        if before != signal.SIG_IGN:  # as under nohup: the user's wish
+            interruption.before[number] = before
+            signal.signal(number, interruption._handle)
     try:
         yield interruption
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        for number, handler in interruption.before.items():
+            signal.signal(number, _or_default(handler))
+
+
+def _or_default(handler: Any) -> Any:
+    """A handler as `signal.signal` takes it: one of C code is None, and cannot be put back."""
+    return signal.SIG_DFL if handler is None else handler
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """SIGINT, SIGTERM, SIGHUP: what is finished is committed, nothing stays, the next call goes on."""
 
+import multiprocessing
 import os
 import pty
 import signal
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from drivers import DEADLINE, await_that, is_running
-from workloads import forget, forwards, lines_of, notes, pids, tell
+from workloads import Lines, Provider, forget, forwards, lines_of, note, notes, pids, tell
 
 INTERRUPTED = -signal.SIGINT  # Python's own end after KeyboardInterrupt: 130 for a shell
 HELD = 6
@@ -133,3 +134,19 @@ def test_sigterm_to_one_worker_costs_nothing(log, out, start_driver):
     assert not Path(f"/proc/{holder}").exists()
     assert not list((out / "logs").glob("inflight.*"))
     assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(40))
+
+
+def test_pool_that_forward_forks_can_be_ended(log, out):
+    class Pooled(Lines):
+        @staticmethod
+        def forward(idx, dataset, model, log, **env):
+            context = multiprocessing.get_context("fork")
+            with context.Pool(2) as pool:  # which is ended with SIGTERM
+                pool.map(str, range(4))
+                children = [process.pid for process in multiprocessing.active_children()]
+            note(log, "children", len(children))
+            return Lines.forward(idx, dataset, model, log)
+
+    assert Pooled(Provider(log), output_dir=out)(range(20)) == lines_of(range(20))
+    assert notes(log, "children") == ["2"] * 20
+    assert not multiprocessing.active_children()
