@@ -117,6 +117,7 @@ def caught() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
+    number: int
     for number in _REASONS:
         before = signal.getsignal(number)
         if before != signal.SIG_IGN:  # as under nohup: the user's wish

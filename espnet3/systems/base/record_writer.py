@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from espnet3.errors import RecordRejected
-from espnet3.systems.base.set_aside import NotSetAside, set_aside
+from espnet3.systems.base.set_aside import SetAside
 from espnet3.utils.ark import ShardArk, render_entry
 from espnet3.utils.artifact_formats import ArtifactFormat
 from espnet3.utils.artifacts import call_writer, is_tensor, render_artifact, write_bytes
@@ -30,7 +30,6 @@ _RESERVED = re.compile(
     r"|split\..*|.*\.(scp|trn)"
 )
 _STAGING = ".staging"
-_ON_A_LINE = frozenset({str, int, float, bool})
 
 
 def why_no_field_name(name: object) -> str:
@@ -100,34 +99,13 @@ class RecordWriter:
         self._output_keys = list(dict.fromkeys(output_keys)) if output_keys else None
         self._formats = dict(formats or {})
         self._to_file = {name for name, how in self._formats.items() if how.takes_text}
-        # Functions of the user's expect to be called from `forward`'s thread; a pickle tells which
-        # parts of a value were one.
-        self._may_be_behind = all(
-            how.writer is None and how.type != "pickle" for how in self._formats.values()
-        )
+        self.set_aside = SetAside(idx_key, self._output_keys, self._formats).copy_of
+        """Makes of a result what another thread can give `write` later; None if none should."""
         self._names_for: dict[tuple[Any, ...], Sequence[str]] = {}
         self._fields: dict[str, _Field] = {}
         self._staged = False  # whether the user's own writers wrote something of this unit
         self._records = 0
         self._first_utterance: str | None = None
-
-    def set_aside(self, result: Any) -> Any:
-        """Return a copy of what `write` would write, for another thread to write it later.
-
-        None if it is to be written here and now: as it is so little, as a function of the user's
-        writes it, or as it has a value of a kind that nobody knows how to copy.
-        """
-        if type(result) is dict and self._are_lines(result):
-            return None  # the common case
-        if not self._may_be_behind:
-            return None
-        records = result if isinstance(result, (list, tuple)) else [result]
-        try:
-            if not any(map(self._has_files, records)):
-                return None
-            return [self._copy_of(record) for record in records]
-        except Exception:  # what is wrong, or too large, is told where it is written at once
-            return None
 
     def write(self, result: Any) -> None:
         """Write what ``forward`` returned for one unit: a record, or a list of records.
@@ -172,33 +150,6 @@ class RecordWriter:
             },
         }
         write_bytes(self._shard_dir / FIELDS_FILE, json.dumps(summary).encode() + b"\n")
-
-    def _has_files(self, output: Any) -> bool:
-        """Whether anything beside lines is written of a record."""
-        if type(output) is not dict:
-            return False
-        if self._are_lines(output):
-            return False
-        names = self._output_keys or output
-        return any(
-            name in self._to_file or not _is_on_a_line(output[name])
-            for name in names
-            if name in output
-        )
-
-    def _are_lines(self, output: dict[Any, Any]) -> bool:
-        """Whether that can be said of a record at first sight."""
-        return not self._to_file and _ON_A_LINE.issuperset(map(type, output.values()))
-
-    def _copy_of(self, output: Any) -> dict[Any, Any]:
-        """Return a record with all its fields, of which those are None that are not written."""
-        if type(output) is not dict:
-            raise NotSetAside
-        names, idx_key = self._output_keys, self._idx_key
-        return {
-            name: set_aside(value) if names is None or name in names or name == idx_key else None
-            for name, value in output.items()
-        }
 
     def _checked(self, output: Any) -> _Record:
         if not isinstance(output, dict):
@@ -324,13 +275,6 @@ def _unwrapped(value: Any) -> Any:
     if is_array and len(value.shape) == 0 and str(getattr(value, "device", "cpu")) == "cpu":
         return value.item()
     return value
-
-
-def _is_on_a_line(value: Any) -> bool:
-    """Whether a value has no file of its own; nothing has that is refused anyway."""
-    if type(value) in _ON_A_LINE or value is None or isinstance(value, np.generic):
-        return True
-    return getattr(value, "shape", None) == ()
 
 
 def _refuse_text(name: str, where: str) -> None:
