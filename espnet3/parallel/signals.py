@@ -36,7 +36,6 @@ class Interruption:
         the process as it does elsewhere."""
         self.before: dict[int, Any] = {}
         """The handlers in whose place this is, by signal."""
-        self._pid = os.getpid()
 
     @property
     def reason(self) -> str:
@@ -89,10 +88,6 @@ class Interruption:
         os._exit(128 + signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a child that user code forked, as of a pool: it just ends
-            signal.signal(number, _or_default(self.before[number]))
-            os.kill(os.getpid(), number)
-            return
         if self.signal is None:
             self.signal = number
             if self.drain is not None:
@@ -133,6 +128,39 @@ def caught() -> Iterator[Interruption]:
 def _or_default(handler: Any) -> Any:
     """A handler as `signal.signal` takes it: one of C code is None, and cannot be put back."""
     return signal.SIG_DFL if handler is None else handler
+
+
+class _Fork(threading.local):
+    mask: set[int | signal.Signals] = set()
+    """What the thread that forks had blocked."""
+
+
+_fork = _Fork()
+
+
+def _before_fork() -> None:
+    _fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _REASONS)
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _fork.mask)
+
+
+def _after_fork_in_child() -> None:
+    """In a child that user code forked, as of a pool, signals are not for the run.
+
+    They are blocked until that is so: Python forgets those that came to a handler of its own before
+    the child was set up, and one that waits in C code answers them when it is done, if ever.
+    """
+    for number in _REASONS:
+        while isinstance(ours := getattr(signal.getsignal(number), "__self__", None), Interruption):
+            signal.signal(number, _or_default(ours.before[number]))
+    _after_fork()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """SIGINT, SIGTERM, SIGHUP: what is finished is committed, nothing stays, the next call goes on."""
 
-import multiprocessing
 import os
 import pty
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -136,17 +136,16 @@ def test_sigterm_to_one_worker_costs_nothing(log, out, start_driver):
     assert (out / "text").read_bytes() + (out / "ids").read_bytes() == lines_of(range(40))
 
 
-def test_pool_that_forward_forks_can_be_ended(log, out):
-    class Pooled(Lines):
+def test_child_that_forward_forks_ends_when_it_is_asked_to(log, out):
+    class Forking(Lines):
         @staticmethod
         def forward(idx, dataset, model, log, **env):
-            context = multiprocessing.get_context("fork")
-            with context.Pool(2) as pool:  # which is ended with SIGTERM
-                pool.map(str, range(4))
-                children = [process.pid for process in multiprocessing.active_children()]
-            note(log, "children", len(children))
+            child = os.fork()
+            while not child:
+                time.sleep(1)
+            os.kill(child, signal.SIGTERM)  # as a pool does, perhaps before the child has begun
+            note(log, "ends", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
             return Lines.forward(idx, dataset, model, log)
 
-    assert Pooled(Provider(log), output_dir=out)(range(20)) == lines_of(range(20))
-    assert notes(log, "children") == ["2"] * 20
-    assert not multiprocessing.active_children()
+    assert Forking(Provider(log), output_dir=out)(range(20)) == lines_of(range(20))
+    assert notes(log, "ends") == [str(-signal.SIGTERM)] * 20
