@@ -2,6 +2,8 @@
 
 import signal
 
+import cloudpickle
+import pytest
 from hypothesis import settings
 
 # The same examples everywhere, and no clock: a test fails for what it tests.
@@ -15,3 +17,11 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
 # A shell that starts the tests with `&` has them ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def by_value(request):
+    """Workers cannot import a test module: what a test defines travels whole."""
+    cloudpickle.register_pickle_by_value(request.module)
+    yield
+    cloudpickle.unregister_pickle_by_value(request.module)

@@ -10,7 +10,6 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import cloudpickle
 import pytest
 
 from espnet3.parallel.parallel import reset_parallel
@@ -141,11 +140,8 @@ def _nothing_is_set():
 
 
 @pytest.fixture(autouse=True)
-def _by_value(request):
-    """Workers cannot import a test module: what a test defines travels whole."""
-    cloudpickle.register_pickle_by_value(request.module)
-    yield
-    cloudpickle.unregister_pickle_by_value(request.module)
+def _by_value(by_value):
+    """For every test here."""
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-import cloudpickle
 import pytest
 
 from espnet3.parallel.parallel import parallel_session, reset_parallel, set_parallel
@@ -21,11 +20,8 @@ def _nothing_is_set():
 
 
 @pytest.fixture(autouse=True)
-def _by_value(request):
-    """Workers cannot import a test module: what a test defines travels whole."""
-    cloudpickle.register_pickle_by_value(request.module)
-    yield
-    cloudpickle.unregister_pickle_by_value(request.module)
+def _by_value(by_value):
+    """For every test here."""
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import cloudpickle
 import numpy as np
 import pytest
 
@@ -23,6 +22,8 @@ from espnet3.parallel.worker import writing_behind
 from espnet3.systems.base import record_writer
 from espnet3.systems.base.inference_runner import InferenceRunner
 from espnet3.utils import artifacts
+
+pytestmark = pytest.mark.usefixtures("by_value")
 
 DEADLINE = 60  # seconds, for what is awaited
 N = 24
@@ -142,14 +143,6 @@ def failures(out):
     """By position, those of an item alone: a batch that fails is taken apart."""
     lines = map(json.loads, (out / "failures.jsonl").read_text().splitlines())
     return {one["position"]: one for one in lines if one["position"] == one["last"]}
-
-
-@pytest.fixture(autouse=True)
-def _by_value(request):
-    """Workers cannot import a test module: what it defines travels whole."""
-    cloudpickle.register_pickle_by_value(request.module)
-    yield
-    cloudpickle.unregister_pickle_by_value(request.module)
 
 
 @pytest.fixture

@@ -65,10 +65,10 @@ class Work:
     def _items_of_a_batch(self) -> float:
         """About how many there are, if bounds in seconds are what ends most."""
         most = float(self.batch_size or 1)
-        total = 0.0 if self.durations is None else sum(self.durations)
-        if self.batch_seconds is None or total <= 0:
+        if self.batch_seconds is None or self.durations is None:
             return most
-        return min(most, self.batch_seconds * self.n_positions / total)
+        total = sum(self.durations)
+        return min(most, self.batch_seconds * self.n_positions / total) if total > 0 else most
 
     def _bounds(self, order: Order) -> "array[int] | None":
         if self.batch_size is None or self.n_positions == 0:
